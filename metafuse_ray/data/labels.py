@@ -1,0 +1,84 @@
+"""From 3D joints to what one camera sees: labels, crops and visibility.
+
+Real recordings and the simulated dome share this, so that their shards mean the same.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from metafuse_ray.geometry.camera import Camera
+from metafuse_ray.geometry.crop import apply_affine, crop_transform, person_box
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+_MINIMUM_JOINTS = 2
+"""Joints inside the image below which a box (and so a crop) has no meaningful size."""
+
+
+class ProjectedLabels(NamedTuple):
+    """What one camera sees of B people.
+
+    Attributes:
+        label_image_px: ``(B, J, 2)`` joints in image pixels, distortion included; may lie outside
+            the image. NaN where unlabelled or not in front of the lens.
+        crop_from_image: ``(B, 2, 3)`` affine to crop pixels; the identity where not seen.
+        visibility: ``(B, J)`` joint is labelled, inside the image and inside the crop, of a person
+            who is seen. Occlusion is not considered.
+        seen: ``(B,)`` enough of the person's labelled joints lie inside the image.
+    """
+
+    label_image_px: FloatArray
+    crop_from_image: FloatArray
+    visibility: BoolArray
+    seen: BoolArray
+
+
+def project_labels(
+    camera: Camera,
+    joints_world: npt.ArrayLike,
+    crop_px: int = 256,
+    crop_scale: float = 1.25,
+    min_visible_share: float = 0.5,
+) -> ProjectedLabels:
+    """Project people into a camera and cut a square crop around each.
+
+    Args:
+        camera: The camera.
+        joints_world: ``(B, J, 3)`` in the rig's unit; NaN for a missing joint.
+        crop_px: Side of the crop in crop pixels.
+        crop_scale: Side of the crop over the longer side of the box of the projected joints.
+        min_visible_share: Share of a person's labelled joints that must lie inside the image for
+            the person to count as seen (and two joints at the least).
+
+    Returns:
+        The labels; see ``ProjectedLabels``.
+    """
+    joints = np.asarray(joints_world, dtype=np.float64)
+    label_image_px = camera.project(joints)
+    inside = camera.contains(label_image_px)
+    labelled = np.all(np.isfinite(joints), axis=-1)
+    needed = np.maximum(min_visible_share * labelled.sum(-1), _MINIMUM_JOINTS)
+    seen = inside.sum(-1) >= needed - 1e-9
+    crop_from_image = _crops(camera, label_image_px, seen, crop_px, crop_scale)
+    with np.errstate(invalid="ignore"):
+        in_crop = apply_affine(crop_from_image, label_image_px)
+        in_crop = np.all((in_crop >= -0.5) & (in_crop <= crop_px - 0.5), axis=-1)
+    return ProjectedLabels(label_image_px, crop_from_image, inside & in_crop & seen[:, None], seen)
+
+
+def _crops(
+    camera: Camera, label_image_px: FloatArray, seen: BoolArray, crop_px: int, crop_scale: float
+) -> FloatArray:
+    size = np.array([camera.width, camera.height])
+    # A joint just in front of the lens plane projects arbitrarily far away: joints more than an
+    # image size outside do not stretch the crop.
+    with np.errstate(invalid="ignore"):
+        near = np.all((label_image_px >= -size) & (label_image_px <= 2 * size), axis=-1)
+    centre, side = person_box(np.where(near[..., None], label_image_px, np.nan), crop_scale)
+    identity = np.eye(2, 3)
+    return np.where(seen[:, None, None], crop_transform(centre, side, crop_px), identity)

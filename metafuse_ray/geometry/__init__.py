@@ -1,0 +1,1 @@
+"""Cameras, rigs, crops, epipolar geometry and triangulation: NumPy float64 only."""

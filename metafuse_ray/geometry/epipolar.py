@@ -1,0 +1,83 @@
+"""Epipolar geometry of an ordered camera pair, on ideal (undistorted) pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from metafuse_ray.errors import CalibrationError
+from metafuse_ray.geometry.camera import Camera
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def fundamental_matrix(target: Camera, source: Camera) -> FloatArray:
+    """Return F with ``x_source^T F x_target = 0`` for homogeneous ideal pixels.
+
+    Args:
+        target: The view whose points give lines.
+        source: The view in which these lines lie.
+
+    Returns:
+        ``(3, 3)`` of Frobenius norm 1 and rank 2.
+
+    Raises:
+        CalibrationError: The two cameras share their centre.
+    """
+    rotation = source.R @ target.R.T
+    baseline = source.t - rotation @ target.t
+    scale = 1 + np.linalg.norm(source.t) + np.linalg.norm(target.t)
+    if np.linalg.norm(baseline) < 1e-9 * scale:
+        raise CalibrationError(
+            f"cameras {target.name} and {source.name} share their centre: no epipolar geometry",
+            pair=f"{target.name}<-{source.name}",
+        )
+    essential = _cross_matrix(baseline) @ rotation
+    matrix = np.linalg.inv(source.K).T @ essential @ np.linalg.inv(target.K)
+    return matrix / np.linalg.norm(matrix)
+
+
+def epipolar_line(fundamental: npt.ArrayLike, points_px: npt.ArrayLike) -> FloatArray:
+    """Return the source view's lines on which the target view's points must lie.
+
+    Args:
+        fundamental: ``(3, 3)`` as from ``fundamental_matrix``; transposed, it gives lines in the
+            target view from points of the source view.
+        points_px: ``(..., 2)`` ideal pixels.
+
+    Returns:
+        ``(..., 3)`` lines ``(a, b, c)`` with ``a^2 + b^2 = 1``, so that ``a x + b y + c`` is the
+        signed distance in pixels; NaN at the epipole, which has no line.
+    """
+    line = _homogeneous(points_px) @ np.asarray(fundamental, dtype=np.float64).T
+    norm = np.linalg.norm(line[..., :2], axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(norm > 0, line / norm, np.nan)
+
+
+def epipolar_distance(
+    fundamental: npt.ArrayLike, target_px: npt.ArrayLike, source_px: npt.ArrayLike
+) -> FloatArray:
+    """Return the symmetric epipolar distance of correspondences.
+
+    Args:
+        fundamental: ``(3, 3)`` as from ``fundamental_matrix``.
+        target_px: ``(..., 2)`` ideal pixels of the target view.
+        source_px: ``(..., 2)`` ideal pixels of the source view.
+
+    Returns:
+        ``(...,)`` mean of the distance in the source and in the target view, pixels.
+    """
+    matrix = np.asarray(fundamental, dtype=np.float64)
+    in_source = np.sum(epipolar_line(matrix, target_px) * _homogeneous(source_px), axis=-1)
+    in_target = np.sum(epipolar_line(matrix.T, source_px) * _homogeneous(target_px), axis=-1)
+    return (np.abs(in_source) + np.abs(in_target)) / 2
+
+
+def _cross_matrix(v: FloatArray) -> FloatArray:
+    return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
+
+
+def _homogeneous(points: npt.ArrayLike) -> FloatArray:
+    array = np.asarray(points, dtype=np.float64)
+    return np.concatenate([array, np.ones((*array.shape[:-1], 1))], axis=-1)
