@@ -1,0 +1,1 @@
+"""The simulated dome: a rig of virtual detectors that films moving, occluding people."""
