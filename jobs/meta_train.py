@@ -1,0 +1,25 @@
+"""Meta-train the fusion weights on a Ray cluster (or in process, for a debugger).
+
+python jobs/meta_train.py --config configs/demo.yaml
+"""
+
+import sys
+
+from metafuse_ray.config.load import run_job
+from metafuse_ray.runs.meta_train import meta_train
+
+SECTIONS = (
+    "seed",
+    "data",
+    "model",
+    "inner",
+    "outer",
+    "episode",
+    "meta",
+    "cluster",
+    "checkpoint",
+    "output",
+)
+
+if __name__ == "__main__":
+    sys.exit(run_job(__doc__, meta_train, sections=SECTIONS))

@@ -1,0 +1,14 @@
+"""Turn a recording's images into task shards.
+
+python jobs/prepare.py --config configs/panoptic.yaml data.sequence=DIR data.shards=DIR
+"""
+
+from __future__ import annotations
+
+import sys
+
+from metafuse_ray.config.load import run_job
+from metafuse_ray.runs.prepare import prepare
+
+if __name__ == "__main__":
+    sys.exit(run_job(__doc__, prepare, sections=("seed", "data", "backbone", "cluster")))

@@ -1,0 +1,1 @@
+"""Adaptation: the inner loop, fine-tuning of a rig, and the methods under comparison."""

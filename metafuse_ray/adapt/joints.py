@@ -1,0 +1,102 @@
+"""From a rig's heatmaps to its joints in 2D and 3D."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from metafuse_ray.data.rig_batch import RigBatch
+from metafuse_ray.geometry.crop import apply_affine, invert_affine
+from metafuse_ray.geometry.triangulate import triangulate_robust
+from metafuse_ray.pose.heatmap import crop_from_heatmap, decode_argmax, decode_refined
+from metafuse_ray.pose.metrics import detections, joint_errors
+
+
+@dataclass(frozen=True, eq=False)
+class Joints2D:
+    """Joints found in every view of a rig, in crop pixels; NaN where the view sees nobody.
+
+    Attributes:
+        argmax_VBJ2: Highest pixel, which the joint detection rate is defined on.
+        refined_VBJ2: Weighted mean around it, for triangulation.
+        peak_VBJ: Height of the heatmap there; 0 where the view sees nobody.
+    """
+
+    argmax_VBJ2: np.ndarray
+    refined_VBJ2: np.ndarray
+    peak_VBJ: np.ndarray
+
+    @classmethod
+    def empty(cls, batch: RigBatch) -> Joints2D:
+        """Return joints of which none is found yet."""
+        shape = batch.heatmaps_VBJhw.shape[:3]
+        return cls(np.full((*shape, 2), np.nan), np.full((*shape, 2), np.nan), np.zeros(shape))
+
+    def put(self, view: int, rows: np.ndarray, heatmaps_BJHW: torch.Tensor, crop_px: int) -> None:
+        """Decode one view's heatmaps into some rows."""
+        height, width = heatmaps_BJHW.shape[-2:]
+        argmax, peak = decode_argmax(heatmaps_BJHW)
+        refined, _ = decode_refined(heatmaps_BJHW, _window(width))
+        for store, found in ((self.argmax_VBJ2, argmax), (self.refined_VBJ2, refined)):
+            store[view, rows] = crop_from_heatmap(
+                found.double().cpu().numpy(), crop_px, (height, width)
+            )
+        self.peak_VBJ[view, rows] = peak.cpu().numpy()
+
+
+def seen_rows(batch: RigBatch, view: int) -> np.ndarray:
+    """Return the rows that a view sees: those of ``batch.target(view)``, in its order."""
+    return np.flatnonzero(batch.seen_VB[view].numpy())
+
+
+def rig_detections(batch: RigBatch, joints: Joints2D) -> np.ndarray:
+    """Tell which joints every view finds, (V, B, J): 1, 0, or NaN where the joint does not count.
+
+    See `metafuse_ray.pose.metrics.detections`.
+    """
+    height, width = batch.heatmaps_VBJhw.shape[-2:]
+    truth = crop_from_heatmap(batch.label_VBJ2.double().numpy(), batch.crop_px, (height, width))
+    visibility = batch.visibility_VBJ & batch.seen_VB[:, :, None]
+    return detections(joints.argmax_VBJ2, truth, visibility.numpy(), batch.crop_px)
+
+
+def triangulate_rig(batch: RigBatch, joints: Joints2D, threshold_px: float) -> np.ndarray:
+    """Triangulate robustly, every view weighed by the square of its peak.
+
+    Args:
+        batch: The samples; its rig's calibration is used.
+        joints: What the views found.
+        threshold_px: Inlier threshold in crop pixels, turned to image pixels by the median crop.
+
+    Returns:
+        (B, J, 3) in the rig's unit; NaN where fewer than two views see the person.
+    """
+    views, count, total = joints.peak_VBJ.shape
+    to_image = invert_affine(batch.crop_from_image_VB23)
+    image_px = apply_affine(to_image, joints.refined_VBJ2)
+    ideal_px = np.stack(
+        [camera.undistort(px) for camera, px in zip(batch.rig.cameras, image_px, strict=True)]
+    )
+    seen = batch.seen_VB.numpy()
+    weights = joints.peak_VBJ**2 * seen[:, :, None]
+    scale = float(np.median(to_image[seen][:, 0, 0])) if seen.any() else 1.0
+    projections = np.stack([camera.projection_matrix for camera in batch.rig.cameras])
+    points = triangulate_robust(
+        ideal_px.reshape(views, count * total, 2),
+        projections,
+        weights.reshape(views, count * total),
+        threshold_px=threshold_px * scale,
+    )
+    return points.reshape(count, total, 3)
+
+
+def rig_errors(batch: RigBatch, joints: Joints2D, threshold_px: float) -> np.ndarray:
+    """Return 3D joint errors (B, J) in the rig's unit, NaN where not triangulated or unlabelled."""
+    return joint_errors(triangulate_rig(batch, joints, threshold_px), batch.joints_world_BJ3)
+
+
+def _window(width: int) -> int:
+    """Return the odd window nearest to 7 pixels of 64."""
+    return max(3, 2 * round((7 * width / 64 - 1) / 2) + 1)

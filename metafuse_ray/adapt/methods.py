@@ -1,0 +1,199 @@
+"""The methods under comparison, behind one interface: fit a target view's weights to labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from metafuse_ray.adapt.fit import fit_by_steps, fit_ridge
+from metafuse_ray.config.schema import AdaptConfig, Method, RunConfig
+from metafuse_ray.data.episodes import FusionBatch
+from metafuse_ray.models.fusion import AffineFusion, NaiveFuse, NoFusion, ViewFusion
+from metafuse_ray.models.start import FusionWeights, start_weights
+
+PUBLISHED_SELF_WEIGHT = 0.4
+"""NaiveFuse as published weighs the view itself 0.4 and each of three sources 0.2 [C]."""
+_PUBLISHED_START_HIGH = 0.1  # its weights start at U(0, 0.1) [C]
+
+Fits = Iterator[tuple[float, ViewFusion]]
+
+
+class FusionMethod(Protocol):
+    """Fits one target view of a rig.
+
+    Attributes:
+        settings: Numbers of steps, or regularisers, to choose from on held-out labelled frames.
+        self_weights: Values of lambda to choose from there.
+        falls_back: Whether No-Fusion is used where fusion does not beat it there.
+    """
+
+    @property
+    def settings(self) -> tuple[float, ...]:  # noqa: D102 - described above
+        ...
+
+    @property
+    def self_weights(self) -> tuple[float, ...]:  # noqa: D102
+        ...
+
+    @property
+    def falls_back(self) -> bool:  # noqa: D102
+        ...
+
+    def fit(self, batch: FusionBatch, random: np.random.Generator) -> Fits:
+        """Yield (setting, fitted weights) of every setting to choose from; use each at once."""
+        ...
+
+
+def make_method(name: Method, config: RunConfig, weights: FusionWeights | None) -> FusionMethod:
+    """Return a method by its name in `results.json`.
+
+    Args:
+        name: One of the names of `evaluate.methods`.
+        config: The run.
+        weights: The meta-learned start that ``MetaFuse`` adapts.
+    """
+    if name == "No-Fusion":
+        return NoFusionMethod()
+    if name == "NaiveFuse":
+        return NaiveFuseMethod(config)
+    if name == "NaiveFuse ridge":
+        return RidgeMethod(config)
+    if name == "MetaFuse":
+        if weights is None:
+            raise ValueError("MetaFuse needs meta-learned weights")
+        return AffineMethod(config, lambda _grid: weights)
+    return AffineMethod(config, lambda grid: start_weights(config.model, grid, config.seed))
+
+
+@dataclass(frozen=True)
+class NoFusionMethod:
+    """Every view for itself."""
+
+    settings: tuple[float, ...] = (0,)
+    self_weights: tuple[float, ...] = (1.0,)
+    falls_back: bool = False
+
+    def fit(self, batch: FusionBatch, random: np.random.Generator) -> Fits:
+        """Yield the one model there is."""
+        yield 0, NoFusion()
+
+
+@dataclass(frozen=True)
+class NaiveFuseMethod:
+    """Cross View Fusion as published: its start, its fixed view weights, gradient steps."""
+
+    config: RunConfig
+    self_weights: tuple[float, ...] = (PUBLISHED_SELF_WEIGHT,)
+    falls_back: bool = False
+
+    @property
+    def settings(self) -> tuple[float, ...]:
+        """Numbers of steps to choose from."""
+        return self.config.adapt.naive_steps
+
+    def fit(self, batch: FusionBatch, random: np.random.Generator) -> Fits:
+        """Yield the weights after every number of steps in ``adapt.naive_steps``."""
+        height, width = grid = _grid(batch)
+        size = (len(batch.sources_VBJhw), height * width, height * width)
+        start = random.random(size, np.float32) * np.float32(_PUBLISHED_START_HIGH)
+        settings = self.config.adapt
+        yield from fit_by_steps(
+            NaiveFuse(torch.from_numpy(start), grid),
+            batch,
+            steps=settings.naive_steps,
+            optimizer=_adam({"weight_VPQ": settings.naive_lr}),
+            batch_size=settings.batch_size,
+            self_weight=PUBLISHED_SELF_WEIGHT,
+            sigma_px=self.config.model.target_sigma * width,
+            random=random,
+        )
+
+
+@dataclass(frozen=True)
+class RidgeMethod:
+    """NaiveFuse well regularised: the same weights by closed-form ridge regression."""
+
+    config: RunConfig
+    falls_back: bool = True
+
+    @property
+    def settings(self) -> tuple[float, ...]:
+        """Regularisers to choose from."""
+        return self.config.adapt.ridges
+
+    @property
+    def self_weights(self) -> tuple[float, ...]:
+        """Values of lambda to choose from."""
+        return self.config.adapt.self_weights
+
+    def fit(self, batch: FusionBatch, random: np.random.Generator) -> Fits:
+        """Yield the weights of every regulariser in ``adapt.ridges``."""
+        yield from fit_ridge(
+            batch,
+            ridges=self.config.adapt.ridges,
+            self_weight=self.config.model.self_weight,
+            sigma_px=self.config.model.target_sigma * _grid(batch)[1],
+        )
+
+
+@dataclass(frozen=True)
+class AffineMethod:
+    """The affine transforms of every source view, fine-tuned jointly from a start.
+
+    From the meta-learned start this is MetaFuse; from the hand-set one, what meta-training is to
+    beat.
+    """
+
+    config: RunConfig
+    start: Callable[[tuple[int, int]], FusionWeights]
+    falls_back: bool = True
+
+    @property
+    def settings(self) -> tuple[float, ...]:
+        """Numbers of steps to choose from."""
+        return self.config.adapt.steps
+
+    @property
+    def self_weights(self) -> tuple[float, ...]:
+        """Values of lambda to choose from."""
+        return self.config.adapt.self_weights
+
+    def fit(self, batch: FusionBatch, random: np.random.Generator) -> Fits:
+        """Yield the transforms after every number of steps in ``adapt.steps``."""
+        grid = _grid(batch)
+        start = self.start(grid)
+        theta_VP23 = start.theta.expand(len(batch.sources_VBJhw), -1, -1, -1).clone()
+        settings: AdaptConfig = self.config.adapt
+        yield from fit_by_steps(
+            AffineFusion(start.omega.clone(), theta_VP23, grid, self.config.model.operator),
+            batch,
+            steps=settings.steps,
+            optimizer=_adam({"theta_VP23": settings.lr, "omega": settings.lr_omega}),
+            batch_size=settings.batch_size,
+            self_weight=self.config.model.self_weight,
+            sigma_px=self.config.model.target_sigma * grid[1],
+            random=random,
+        )
+
+
+def _adam(rates: dict[str, float]) -> Callable[[nn.Module], torch.optim.Optimizer]:
+    """Return a maker of Adam with a step size a parameter; 0 freezes the parameter."""
+
+    def make(model: nn.Module) -> torch.optim.Optimizer:
+        groups = []
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(rates[name] > 0)
+            if rates[name] > 0:
+                groups.append({"params": [parameter], "lr": rates[name]})
+        return torch.optim.Adam(groups)
+
+    return make
+
+
+def _grid(batch: FusionBatch) -> tuple[int, int]:
+    return batch.target_BJHW.shape[-2], batch.target_BJHW.shape[-1]

@@ -1,0 +1,34 @@
+"""The Ray actor around a `TaskWorker`, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metafuse_ray.cluster.runtime import limit_threads
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
+from metafuse_ray.meta.worker import TaskWorker
+
+
+class TaskActor:
+    """Holds the shards of its camera pairs and adapts to them on its own GPU or CPU."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._worker: TaskWorker | None = None
+
+    def open(self, cameras: Sequence[str]) -> None:
+        """Open and verify the actor's shards.
+
+        Here and not in ``__init__``, whose errors would reach the driver as a dead actor.
+        """
+        device = "cuda" if self._config.cluster.gpus_per_actor > 0 else "cpu"
+        self._worker = TaskWorker(self._config, device)
+        limit_threads(self._config.cluster.threads)
+        self._worker.open(tuple(cameras))
+
+    def run(self, weights: Weights, task: Task) -> MetaGradient:
+        """Return the task's outer gradient."""
+        if self._worker is None:
+            raise RuntimeError("open comes before run")
+        return self._worker.run(weights, task)

@@ -1,0 +1,1 @@
+"""Settings: the tree and how it is loaded."""

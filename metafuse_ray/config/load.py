@@ -1,0 +1,180 @@
+"""YAML file plus ``key=value`` overrides -> RunConfig, and the command line of every job."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import difflib
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.errors import ConfigError, MetaFuseError
+
+_ADAPTER = TypeAdapter(RunConfig)
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file, apply ``key=value`` overrides and validate the whole.
+
+    Args:
+        path: YAML file, or ``None`` for the defaults alone.
+        overrides: For instance ``["inner.lr=0.003", "evaluate.labelled_frames=[25, 50]"]``; values
+            are YAML.
+
+    Raises:
+        ConfigError: Naming every offending key by its path, with the remedy.
+
+    >>> load_config(None, ["inner.lr=0.5"]).inner.lr
+    0.5
+    """
+    tree = _read_yaml(Path(path)) if path is not None else {}
+    for override in overrides:
+        _apply(tree, override)
+    return config_from_tree(tree, source=str(path) if path is not None else "the command line")
+
+
+def config_from_tree(tree: dict[str, Any], source: str) -> RunConfig:
+    """Validate a nested mapping; see `load_config` for the errors."""
+    try:
+        return _ADAPTER.validate_python(tree)
+    except ValidationError as error:
+        lines = [_explain(dict(item)) for item in error.errors()]
+        keys = tuple(".".join(map(str, item["loc"])) for item in error.errors())
+        raise ConfigError(f"{'; '.join(lines)} (in {source})", keys=keys) from None
+
+
+def config_tree(config: RunConfig) -> dict[str, Any]:
+    """Return the configuration as plain lists, mappings and scalars."""
+    return _ADAPTER.dump_python(config, mode="json")
+
+
+def dump_config(config: RunConfig) -> str:
+    """Return the resolved configuration as YAML that `load_config` takes as it is."""
+    return yaml.safe_dump(config_tree(config), sort_keys=False)
+
+
+def settings(node: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield ``(path, help, default)`` of every setting below a node of the tree."""
+    for field in dataclasses.fields(node):
+        info = node.__pydantic_fields__[field.name]
+        kind = info.annotation
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            yield from settings(kind, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", info.description or "", info.default
+
+
+def run_job(description: str, job: Callable[[RunConfig], Any], *, sections: Sequence[str]) -> int:
+    """Parse the command line, run a job, and turn typed errors into one line and exit code 2.
+
+    Args:
+        description: What the job does; the head of its ``--help``.
+        job: The function of `metafuse_ray.runs` to call.
+        sections: The parts of the configuration that this job reads, listed in ``--help``.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=_settings_help(sections),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML configuration (see configs/)")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log debugging detail")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, see below")
+    arguments = parser.parse_intermixed_args()
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    # Third parties log their own detail at INFO; the job's log is about the job.
+    for name, level in (("", logging.WARNING), ("metafuse_ray", logging.getLogger().level)):
+        logging.getLogger(name).setLevel(level)
+    try:
+        job(load_config(arguments.config, arguments.overrides))
+    except MetaFuseError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        return 2
+    return 0
+
+
+def _settings_help(sections: Sequence[str]) -> str:
+    lines = ["settings (key=value, values are YAML):"]
+    for path, text, default in settings():
+        if path.split(".")[0] in sections:
+            lines += [f"  {path} = {_short(default)}", f"      {' '.join(text.split())}"]
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    return yaml.safe_dump(
+        list(value) if isinstance(value, tuple) else value, default_flow_style=True, width=10**6
+    ).split("\n")[0]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the configuration {path}: {error.strerror}", path=path
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not plain YAML: {reason}", path=path) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, got {tree!r}", path=path)
+    return tree
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"expected key=value, got {override!r}", keys=(override,))
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{key}: {text!r} is not a YAML value: {error}", keys=(key,)) from None
+    value = _plain(value, text)
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        child = tree.get(parent)
+        if child is None:
+            child = tree[parent] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(
+                f"{key}: {parent} is a single value, not a group of settings", keys=(key,)
+            )
+        tree = child
+    tree[leaf] = value
+
+
+def _plain(value: Any, text: str) -> Any:
+    """Undo two surprises of YAML 1.1: ``1e-3`` is read as text, ``2026-11-24`` as a date."""
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)
+    return text if isinstance(value, datetime.date) else value
+
+
+def _explain(item: dict[str, Any]) -> str:
+    path = ".".join(str(part) for part in item["loc"]) or "configuration"
+    if item["type"] in {"unexpected_keyword_argument", "dataclass_exact_type"}:
+        known = [name for name, _, _ in settings()]
+        groups = sorted({".".join(name.split(".")[:-1]) for name in known if "." in name})
+        close = difflib.get_close_matches(path, known + groups, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]}?" if close else "; --help lists the settings"
+        return f"{path}: there is no such setting{hint}"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    got = repr(item.get("input"))
+    return f"{path}: {message[:1].lower()}{message[1:]}, got {got if len(got) < 80 else got[:77]}"

@@ -1,0 +1,306 @@
+"""The configuration tree. The text under each field is its ``--help``.
+
+Every node is a frozen pydantic dataclass: unknown keys, wrong types and values out of range are
+refused on construction, wherever the configuration comes from (YAML, command line, Tune, a test).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+_node = dataclass(
+    frozen=True,
+    config=ConfigDict(
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,
+    ),
+)
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NaturalInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+OpenShare = Annotated[float, Field(gt=0, lt=1)]
+GridSize = Annotated[int, Field(ge=4, le=256)]
+
+
+@_node
+class DataConfig:
+    """Recordings, crops, heatmaps and shards."""
+
+    sequence: str | None = None
+    """Folder of a recording in the CMU Panoptic layout (read by prepare)."""
+    shards: str = "runs/shards"
+    """Folder of the task shards: written by simulate and prepare, read by all other jobs."""
+    camera_type: Literal["hd", "vga", "kinect-color"] = "hd"
+    """Which cameras of a Panoptic calibration to use."""
+    cameras: tuple[str, ...] | None = None
+    """Names of the cameras to use; all of the type where empty."""
+    test_cameras: tuple[str, ...] | None = None
+    """Names of the cameras kept for testing; drawn with the seed where empty."""
+    test_camera_share: OpenShare = 0.35
+    """Share of the cameras kept for testing where they are not named (11 of 31)."""
+    train_frame_share: OpenShare = 0.7
+    """Share of a recording's frames, from its start, that may be trained on or labelled."""
+    grid: tuple[GridSize, GridSize] = (64, 64)
+    """Rows and columns of the heatmaps."""
+    crop_px: PositiveInt = 256
+    """Side of the square person crop, in crop pixels."""
+    crop_scale: PositiveFloat = 1.25
+    """Side of the crop over the longer side of the person's box."""
+    min_visible_share: OpenShare = 0.5
+    """A view sees a person where at least this share of the labelled joints lies in its image."""
+    heatmap_dtype: Literal["float16", "uint8"] = "float16"
+    """Storage of heatmaps in the shards; uint8 halves the size (steps of 1/255)."""
+    export_parquet: bool = False
+    """Also write the shards as Parquet, for other tools."""
+
+
+@_node
+class SimulateConfig:
+    """The simulated dome."""
+
+    cameras: PositiveInt = 24
+    """Cameras of the procedural dome (ignored with a calibration file)."""
+    calibration: str | None = None
+    """A Panoptic calibration file to film with; a procedural dome where empty."""
+    motion: str | None = None
+    """Motion: a mocap .npz or a Panoptic pose folder; procedural where empty."""
+    clips: PositiveInt = 24
+    """Clips to film."""
+    frames_per_clip: PositiveInt = 50
+    """Frames of a clip."""
+    people: Annotated[int, Field(ge=1, le=6)] = 2
+    """People in the dome at a time; they occlude each other."""
+    frame_step: PositiveInt = 3
+    """Keep one frame in so many of 30 Hz motion."""
+    test_clip_share: OpenShare = 0.25
+    """Share of the clips kept for testing (whole clips, by subject where motion has subjects)."""
+    occlusion: Share = 1.0
+    """How strongly geometric occlusion spoils a detection: 0 never, 1 as measured."""
+    detector_noise: Annotated[float, Field(ge=0, le=5)] = 1.0
+    """Scale of the detector's localisation noise: 1 as measured on real frames."""
+
+
+@_node
+class BackboneConfig:
+    """The network that turns person crops into heatmaps."""
+
+    name: Literal["blazepose"] = "blazepose"
+    """Which backbone."""
+    file: str | None = None
+    """The backbone's weights; fetched once into the cache where empty."""
+    cache_dir: str | None = None
+    """Where fetched backbones are kept; the user's cache folder where empty."""
+    batch_size: PositiveInt = 32
+    """Crops handed to a backbone worker at a time."""
+
+
+@_node
+class ModelConfig:
+    """The fusion model."""
+
+    start: Literal["blob", "random"] = "blob"
+    """Start of omega and theta: a blob translated to each target pixel, or random as published."""
+    self_weight: Share = 0.5
+    """Lambda: the weight of the view's own heatmap against the mean of the other views."""
+    blob_sigma_x: PositiveFloat = 0.08
+    """Width of the blob start along x, as a share of the grid's width."""
+    blob_sigma_y: PositiveFloat = 0.0625
+    """Width of the blob start along y, as a share of the grid's height."""
+    blob_gain: PositiveFloat = 1.3
+    """Sum of the blob start's weights: what a unit source pixel adds to the target in all."""
+    target_sigma: PositiveFloat = 0.03125
+    """Sigma of the target Gaussians as a share of the grid's width (2 px of 64)."""
+    operator: Literal["auto", "reference", "torch", "numba", "cpp", "triton"] = "auto"
+    """Implementation of the fusion operator; auto picks the fastest that runs here."""
+
+
+@_node
+class InnerConfig:
+    """The inner loop: adaptation to one task."""
+
+    lr: PositiveFloat = 0.003
+    """Alpha: step size of the inner loop."""
+    lr_omega: Annotated[float, Field(ge=0)] | None = None
+    """Step size for omega where it differs from alpha; 0 keeps omega in the inner loop."""
+    steps: PositiveInt = 1
+    """Inner steps; 1 in Algorithm 1."""
+    order: Literal["second", "first"] = "second"
+    """Differentiate the outer loss through the inner steps (second), or not (first)."""
+
+
+@_node
+class OuterConfig:
+    """The outer loop: meta-update of omega and theta."""
+
+    lr: PositiveFloat = 0.002
+    """Beta: step size of the outer loop."""
+    lr_omega: Annotated[float, Field(ge=0)] | None = None
+    """Step size for omega where it differs from beta."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Outer optimiser; sgd is Algorithm 1 to the letter."""
+    clip_norm: PositiveFloat | None = None
+    """Clip the norm of each task's outer gradient; unclipped where empty."""
+
+
+@_node
+class EpisodeConfig:
+    """What one task draws in one round."""
+
+    shots: PositiveInt = 16
+    """K: images in the support set, and again in the query set."""
+
+
+@_node
+class MetaConfig:
+    """The meta-training run."""
+
+    rounds: NaturalInt = 300
+    """Outer steps."""
+    meta_batch_size: PositiveInt = 4
+    """Tasks (camera pairs) whose outer gradients one round averages; 1 is Algorithm 1."""
+    log_every: PositiveInt = 10
+    """Rounds between console lines (metrics.jsonl holds every round)."""
+    max_bad_tasks: NaturalInt = 20
+    """Tasks with a loss that is not finite that a run skips before it gives up."""
+
+
+@_node
+class AdaptConfig:
+    """Fine-tuning of a new rig on labelled frames."""
+
+    lr: PositiveFloat = 0.02
+    """Adam step size of theta."""
+    lr_omega: Annotated[float, Field(ge=0)] = 0.0
+    """Adam step size of omega; 0 keeps omega, as published."""
+    steps: tuple[NaturalInt, ...] = (0, 10, 25, 50)
+    """Numbers of steps to choose from on held-out labelled frames."""
+    batch_size: PositiveInt = 16
+    """Labelled frames a step."""
+    folds: Annotated[int, Field(ge=2, le=10)] = 3
+    """Blocks of time into which the labelled frames are cut to choose steps and lambda."""
+    self_weights: tuple[Share, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    """Values of lambda to choose from; 1 is No-Fusion."""
+    caution: Annotated[float, Field(ge=0)] = 1.0
+    """Standard errors by which fusion must beat No-Fusion on held-out frames to be used."""
+    naive_lr: PositiveFloat = 0.001
+    """Adam step size of NaiveFuse as published."""
+    naive_steps: tuple[NaturalInt, ...] = (0, 50, 100, 200)
+    """Numbers of steps of NaiveFuse as published to choose from."""
+    ridges: tuple[PositiveFloat, ...] = (1.0, 3.0, 10.0, 30.0, 100.0)
+    """Regularisers of NaiveFuse ridge to choose from."""
+    cameras: tuple[str, ...] | None = None
+    """The rig that the adapt job adapts (names of its cameras); the first test rig where empty."""
+    frames: PositiveInt = 50
+    """Labelled person-frames that the adapt job uses."""
+
+
+Method = Literal["No-Fusion", "NaiveFuse", "NaiveFuse ridge", "Affine", "MetaFuse"]
+
+
+@_node
+class EvaluateConfig:
+    """Comparison of the methods on rigs of held-out cameras."""
+
+    checkpoint: str | None = None
+    """Folder of a meta-training run."""
+    test_shards: str | None = None
+    """Shards of another recording of the same rig to take all test frames from."""
+    methods: tuple[Method, ...] = (
+        "No-Fusion",
+        "NaiveFuse",
+        "NaiveFuse ridge",
+        "Affine",
+        "MetaFuse",
+    )
+    """Methods to compare."""
+    labelled_frames: tuple[PositiveInt, ...] = (50, 100, 200, 500)
+    """N: labelled person-frames of the new rig."""
+    rigs: PositiveInt = 8
+    """Rigs of held-out cameras."""
+    views: Annotated[int, Field(ge=2)] = 4
+    """Cameras of a rig."""
+    seeds: PositiveInt = 1
+    """Draws of the labelled frames a rig."""
+    test_frames: PositiveInt = 400
+    """Test samples a rig at the most, evenly spaced in time."""
+    robust_threshold_px: PositiveFloat = 8.0
+    """Inlier threshold of robust triangulation, in crop pixels."""
+
+
+@_node
+class ClusterConfig:
+    """Where the work runs."""
+
+    backend: Literal["ray", "in_process"] = "ray"
+    """Ray actors, or this very process (for a debugger); both give the same numbers."""
+    address: str | None = None
+    """A running Ray cluster; a fresh local one where empty and none is around."""
+    actors: PositiveInt = 2
+    """Actors that hold the task shards."""
+    cpus_per_actor: PositiveFloat = 1.0
+    """CPUs that an actor reserves."""
+    gpus_per_actor: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs (or a fraction of one) that an actor reserves; 0 runs on the CPU."""
+    threads: PositiveInt = 1
+    """Threads of an actor; results repeat bit for bit at 1."""
+
+
+@_node
+class CheckpointConfig:
+    """Saving during meta-training."""
+
+    every: PositiveInt = 50
+    """Rounds between checkpoints."""
+    keep: PositiveInt = 3
+    """Checkpoints kept."""
+
+
+@_node
+class OutputConfig:
+    """Where results go."""
+
+    dir: str = "runs/latest"
+    """Folder of this run's results."""
+    tensorboard: bool = True
+    """Also write TensorBoard event files."""
+
+
+@_node
+class RunConfig:
+    """One run of any job."""
+
+    seed: int = 0
+    """Seed of every random draw."""
+    data: DataConfig = Field(default_factory=DataConfig)
+    """Recordings, crops, heatmaps and shards."""
+    simulate: SimulateConfig = Field(default_factory=SimulateConfig)
+    """The simulated dome."""
+    backbone: BackboneConfig = Field(default_factory=BackboneConfig)
+    """The network that turns person crops into heatmaps."""
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    """The fusion model."""
+    inner: InnerConfig = Field(default_factory=InnerConfig)
+    """The inner loop: adaptation to one task."""
+    outer: OuterConfig = Field(default_factory=OuterConfig)
+    """The outer loop: meta-update of omega and theta."""
+    episode: EpisodeConfig = Field(default_factory=EpisodeConfig)
+    """What one task draws in one round."""
+    meta: MetaConfig = Field(default_factory=MetaConfig)
+    """The meta-training run."""
+    adapt: AdaptConfig = Field(default_factory=AdaptConfig)
+    """Fine-tuning of a new rig on labelled frames."""
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    """Comparison of the methods on rigs of held-out cameras."""
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+    """Where the work runs."""
+    checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    """Saving during meta-training."""
+    output: OutputConfig = Field(default_factory=OutputConfig)
+    """Where results go."""

@@ -1,0 +1,1 @@
+"""Recordings, the simulated dome, shards and episodes."""

@@ -1,0 +1,92 @@
+"""Atomic writes that fail with a remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from metafuse_ray.errors import StorageError
+
+
+@contextmanager
+def storage_errors(path: Path, doing: str) -> Iterator[None]:
+    """Turn an `OSError` into a `StorageError` that names the path and the remedy.
+
+    Args:
+        path: What is being read or written.
+        doing: A verb in -ing form, for the message.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = {
+            errno.ENOSPC: "free space there or choose another folder",
+            errno.EDQUOT: "your disk quota is used up: free space or choose another folder",
+            errno.EACCES: "check the permissions or choose another folder",
+            errno.EROFS: "the file system is read-only: choose another folder",
+            errno.ENOENT: "check the path",
+        }.get(error.errno or 0, "check the path and the disk")
+        reason = error.strerror or str(error)
+        raise StorageError(
+            f"{doing} {path} failed: {reason}; {remedy}", path=str(path), errno=error.errno
+        ) from error
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it on success and vanishes on error."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with storage_errors(path, "writing"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            _flush_to_disk(partial)
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` that replaces it on success, vanishes on error.
+
+    An existing folder at ``path`` stays whole until the new one is complete.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with storage_errors(path, "writing"):
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            for file in partial.rglob("*"):
+                if file.is_file():
+                    _flush_to_disk(file)
+            _swap(partial, path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _swap(partial: Path, path: Path) -> None:
+    if not path.exists():
+        os.replace(partial, path)
+        return
+    old = partial.with_suffix(".old")
+    os.replace(path, old)
+    try:
+        os.replace(partial, path)
+    except BaseException:
+        os.replace(old, path)
+        raise
+    shutil.rmtree(old)
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Force the bytes out, so that a full disk shows here and not after the rename."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""The outer loop: tasks, workers, pools, trainer, checkpoints."""

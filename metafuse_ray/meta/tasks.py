@@ -1,0 +1,59 @@
+"""The values that travel between the trainer and its workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from metafuse_ray.geometry.rig import CameraPair
+
+
+@dataclass(frozen=True)
+class Task:
+    """One camera pair in one round; together with the seed it fixes every draw.
+
+    Attributes:
+        index: Place in the round; outer gradients are summed in this order.
+    """
+
+    round: int
+    index: int
+    pair: CameraPair
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Omega (h, w) and theta (H W, 2, 3) as plain float32 arrays."""
+
+    omega: np.ndarray
+    theta: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class MetaGradient:
+    """What one task contributes to the outer step.
+
+    Attributes:
+        omega: (h, w) gradient of the query loss with respect to the initial base map.
+        theta: (H W, 2, 3) likewise for the initial affine transforms.
+        support_loss: Before the first inner step.
+        query_loss: After the last inner step.
+        seconds: Wall time of the task on its worker.
+    """
+
+    task: Task
+    omega: np.ndarray
+    theta: np.ndarray
+    support_loss: float
+    query_loss: float
+    seconds: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss and every gradient are finite."""
+        return bool(
+            np.isfinite(self.query_loss)
+            and np.isfinite(self.omega).all()
+            and np.isfinite(self.theta).all()
+        )

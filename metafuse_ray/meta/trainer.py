@@ -1,0 +1,131 @@
+"""Algorithm 1, distributed: rounds of tasks, averaged outer gradients, one outer step each."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.errors import AdaptationDivergedError
+from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.meta.outer import OuterOptimizer
+from metafuse_ray.meta.pool import TaskPool
+from metafuse_ray.meta.tasks import MetaGradient, Task
+from metafuse_ray.models.start import FusionWeights
+from metafuse_ray.seeds import generator
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What one round did; one line of `metrics.jsonl`.
+
+    Attributes:
+        round: Outer steps taken so far, this one included.
+        support_loss: Mean over the tasks, before the inner step.
+        query_loss: Mean over the tasks, after the inner step.
+        gradient_norm: Norm of the averaged outer gradient.
+        bad_tasks: Tasks left out because their loss or gradient was not finite.
+        tasks_per_second: Tasks over the round's wall time.
+        seconds: Wall time of the round.
+    """
+
+    round: int
+    support_loss: float
+    query_loss: float
+    gradient_norm: float
+    bad_tasks: int
+    tasks_per_second: float
+    seconds: float
+
+
+Sink = Callable[[RoundRecord], None]
+
+
+class MetaTrainer:
+    """Draws each round's pairs, has the pool adapt to them, and steps the meta-weights.
+
+    Args:
+        config: The run.
+        pairs: The camera pairs to train on, in a fixed order.
+        pool: Where tasks run.
+        start: Initial omega and theta.
+        sinks: Called with the record of every round.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        pairs: Sequence[CameraPair],
+        pool: TaskPool,
+        start: FusionWeights,
+        sinks: Sequence[Sink] = (),
+    ) -> None:
+        self.config = config
+        self.pairs = pairs
+        self.pool = pool
+        self.outer = OuterOptimizer(start, config.outer)
+        self.sinks = sinks
+        self.round = 0
+        self.bad_tasks = 0
+
+    def fit(self, rounds: int) -> None:
+        """Take outer steps until ``rounds`` have been taken in all.
+
+        Raises:
+            AdaptationDivergedError: More tasks diverged than ``meta.max_bad_tasks`` allows.
+        """
+        while self.round < rounds:
+            record = self.step()
+            for sink in self.sinks:
+                sink(record)
+
+    def step(self) -> RoundRecord:
+        """Take one outer step: Algorithm 1, lines 3 to 8, for one batch of tasks."""
+        started = time.perf_counter()
+        tasks = round_tasks(self.config, self.pairs, self.round)
+        results = self.pool.run_round(self.outer.weights, tasks)
+        good = [result for result in results if result.finite]
+        self._count_bad(results)
+        norm = self.outer.step(good) if good else float("nan")
+        self.round += 1
+        seconds = time.perf_counter() - started
+        return RoundRecord(
+            round=self.round,
+            support_loss=_mean([result.support_loss for result in good]),
+            query_loss=_mean([result.query_loss for result in good]),
+            gradient_norm=norm,
+            bad_tasks=len(results) - len(good),
+            tasks_per_second=len(results) / seconds,
+            seconds=seconds,
+        )
+
+    def _count_bad(self, results: Sequence[MetaGradient]) -> None:
+        bad = [str(result.task.pair) for result in results if not result.finite]
+        if not bad:
+            return
+        self.bad_tasks += len(bad)
+        logger.warning("round %d: loss not finite on %s; left out", self.round, ", ".join(bad))
+        if self.bad_tasks > self.config.meta.max_bad_tasks:
+            raise AdaptationDivergedError(
+                f"{self.bad_tasks} tasks diverged by round {self.round} (meta.max_bad_tasks="
+                f"{self.config.meta.max_bad_tasks}); lower inner.lr (now {self.config.inner.lr})"
+                f" or outer.lr (now {self.config.outer.lr}), or set outer.clip_norm",
+                round=self.round,
+                pairs=bad,
+            )
+
+
+def round_tasks(config: RunConfig, pairs: Sequence[CameraPair], round_number: int) -> list[Task]:
+    """Draw the pairs of a round from (seed, round), without repetition where there are enough."""
+    random = generator(config.seed, "pairs", round_number)
+    wanted = config.meta.meta_batch_size
+    drawn = random.choice(len(pairs), wanted, replace=wanted > len(pairs))
+    return [Task(round_number, index, pairs[pair]) for index, pair in enumerate(drawn)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")

@@ -1,0 +1,86 @@
+"""The inner loop on one camera pair's shard; the same code in process and in an actor."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import nn
+
+from metafuse_ray.adapt.inner import outer_gradient
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.data.episodes import EpisodeSampler, FusionBatch
+from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
+from metafuse_ray.models.fusion import AffineFusion
+from metafuse_ray.models.losses import heatmap_loss, target_heatmaps
+
+
+class TaskWorker:
+    """Holds task shards and turns (weights, task) into an outer gradient.
+
+    Args:
+        config: The run; its seed, data, model, inner and episode parts are used.
+        device: Where the inner loop runs.
+    """
+
+    def __init__(self, config: RunConfig, device: str = "cpu") -> None:
+        self.config = config
+        self.device = torch.device(device)
+        shards = ShardSet.open(config.data.shards)
+        self.sampler = EpisodeSampler(shards, config.episode.shots, config.seed)
+
+    def open(self, cameras: tuple[str, ...]) -> None:
+        """Open and verify the files of some cameras, before the first round needs them."""
+        for name in cameras:
+            self.sampler.shards.camera(name)
+
+    def run(self, weights: Weights, task: Task) -> MetaGradient:
+        """Sample the task's episode, adapt on its support set, differentiate its query loss.
+
+        Raises:
+            NotEnoughFramesError: The pair has fewer than 2 K usable images.
+        """
+        started = time.perf_counter()
+        episode = self.sampler.sample(task.round, task.pair)
+        config = self.config
+        model = AffineFusion(
+            torch.tensor(weights.omega, device=self.device),
+            torch.tensor(weights.theta, device=self.device)[None],
+            self.sampler.shards.grid,
+            config.model.operator,
+        )
+        lr_omega = config.inner.lr_omega
+        result = outer_gradient(
+            model,
+            self._loss(episode.support),
+            self._loss(episode.query),
+            config.inner,
+            step_sizes={} if lr_omega is None else {"omega": lr_omega},
+        )
+        omega, theta = (gradient.cpu().numpy() for gradient in result.gradients)
+        return MetaGradient(
+            task=task,
+            omega=omega,
+            theta=theta[0],
+            support_loss=result.support_loss,
+            query_loss=result.query_loss,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _loss(self, batch: FusionBatch) -> _SetLoss:
+        sigma_px = self.config.model.target_sigma * self.sampler.shards.grid[1]
+        return _SetLoss(batch.to(self.device), sigma_px, self.config.model.self_weight)
+
+
+class _SetLoss:
+    """The heatmap loss on one support or query set."""
+
+    def __init__(self, batch: FusionBatch, sigma_px: float, self_weight: float) -> None:
+        self._batch = batch
+        self._truth = target_heatmaps(batch, sigma_px)
+        self._self_weight = self_weight
+
+    def __call__(self, model: nn.Module) -> torch.Tensor:
+        fused = model(self._batch, self._self_weight)
+        return heatmap_loss(fused, self._truth, self._batch.visibility_BJ)

@@ -1,0 +1,1 @@
+"""Backbones, fusion models, losses."""

@@ -1,0 +1,68 @@
+"""Meta-train omega and theta over the training camera pairs of a shard set."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from metafuse_ray.cluster.pool import RayTaskPool
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.errors import ConfigError
+from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.meta.checkpoint import prune, save_weights
+from metafuse_ray.meta.pool import InProcessPool, TaskPool
+from metafuse_ray.meta.sinks import ConsoleSink, JsonlSink, TensorBoardSink
+from metafuse_ray.meta.trainer import MetaTrainer, RoundRecord, Sink
+from metafuse_ray.models.start import start_weights
+from metafuse_ray.runs.outputs import start_run
+
+_log = logging.getLogger(__name__)
+
+
+def meta_train(config: RunConfig) -> Path:
+    """Run Algorithm 1 and leave ``final/model.safetensors`` and ``metrics.jsonl``.
+
+    Returns:
+        The run's folder, ``output.dir``.
+
+    Raises:
+        MetaFuseError: Before any work starts where the cause is in the settings or the data.
+    """
+    shards = ShardSet.open(config.data.shards)
+    pairs = shards.rig.subset(shards.manifest.train_cameras).pairs()
+    if not pairs:
+        raise ConfigError(
+            f"{config.data.shards} has {len(shards.manifest.train_cameras)} training camera(s) and"
+            " a pair needs two: lower data.test_camera_share and make the shards again"
+        )
+    start = start_weights(config.model, shards.grid, config.seed)
+    with closing(_open_pool(config, pairs)) as pool:
+        run = start_run(config)
+        trainer = MetaTrainer(config, pairs, pool, start)
+        trainer.sinks = _sinks(config, run, trainer)
+        trainer.fit(config.meta.rounds)
+        save_weights(run / "final", trainer.outer, trainer.round)
+    _log.info("weights: %s", run / "final" / "model.safetensors")
+    return run
+
+
+def _open_pool(config: RunConfig, pairs: Sequence[CameraPair]) -> TaskPool:
+    if config.cluster.backend == "ray":
+        return RayTaskPool(config, pairs)
+    return InProcessPool(config, sorted({pair.target for pair in pairs}))
+
+
+def _sinks(config: RunConfig, run: Path, trainer: MetaTrainer) -> list[Sink]:
+    def checkpoint(record: RoundRecord) -> None:
+        if record.round % config.checkpoint.every == 0:
+            folder = run / "checkpoints"
+            save_weights(folder / f"round_{record.round:06d}", trainer.outer, record.round)
+            prune(folder, config.checkpoint.keep)
+
+    sinks: list[Sink] = [ConsoleSink(config.meta.rounds, config.meta.log_every), JsonlSink(run)]
+    if config.output.tensorboard:
+        sinks.append(TensorBoardSink(run))
+    return [*sinks, checkpoint]
