@@ -68,7 +68,7 @@ def triangulate_rig(batch: RigBatch, joints: Joints2D, threshold_px: float) -> n
     Args:
         batch: The samples; its rig's calibration is used.
         joints: What the views found.
-        threshold_px: Inlier threshold in crop pixels, turned to image pixels by the median crop.
+        threshold_px: Inlier threshold in crop pixels; every crop's scale turns it to image pixels.
 
     Returns:
         (B, J, 3) in the rig's unit; NaN where fewer than two views see the person.
@@ -81,13 +81,14 @@ def triangulate_rig(batch: RigBatch, joints: Joints2D, threshold_px: float) -> n
     )
     seen = batch.seen_VB.numpy()
     weights = joints.peak_VBJ**2 * seen[:, :, None]
-    scale = float(np.median(to_image[seen][:, 0, 0])) if seen.any() else 1.0
+    image_px_per_crop_px_VB = np.linalg.norm(to_image[:, :, 0, :2], axis=-1)
+    threshold_VN = np.repeat(threshold_px * image_px_per_crop_px_VB, total, axis=1)
     projections = np.stack([camera.projection_matrix for camera in batch.rig.cameras])
     points = triangulate_robust(
         ideal_px.reshape(views, count * total, 2),
         projections,
         weights.reshape(views, count * total),
-        threshold_px=threshold_px * scale,
+        threshold_px=threshold_VN,
     )
     return points.reshape(count, total, 3)
 

@@ -1,0 +1,89 @@
+"""Draw the rigs, labelled frames and test frames of an evaluation."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from metafuse_ray.data.blocks import TEST, TRAIN
+from metafuse_ray.data.rig_batch import rig_rows
+from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.errors import ConfigError, NotEnoughFramesError
+from metafuse_ray.seeds import generator
+
+
+def draw_rigs(cameras: Sequence[str], views: int, rigs: int, seed: int) -> list[tuple[str, ...]]:
+    """Draw distinct rigs from the held-out cameras.
+
+    Args:
+        cameras: Names to draw from.
+        views: Cameras of a rig.
+        rigs: How many.
+        seed: The run's seed.
+
+    Raises:
+        ConfigError: There are not that many distinct rigs.
+    """
+    every = list(itertools.combinations(sorted(cameras), views))
+    if len(every) < rigs:
+        raise ConfigError(
+            f"{len(cameras)} test cameras give {len(every)} rigs of {views} views, but"
+            f" evaluate.rigs={rigs}; lower evaluate.rigs or evaluate.views, or keep more cameras"
+            " for testing (data.test_camera_share when making the shards)"
+        )
+    drawn = generator(seed, "rigs", views).choice(len(every), rigs, replace=False)
+    return [every[number] for number in drawn]
+
+
+def labelled_rows(
+    shards: ShardSet, rig: Sequence[str], frames: int, address: tuple[int, ...]
+) -> np.ndarray:
+    """Draw the labelled samples of a rig: training rows that two or more of its views see.
+
+    Draws of more samples contain those of fewer, as a person who labels on would have it.
+
+    Args:
+        shards: Where the rows are.
+        rig: Names of its cameras.
+        frames: N, labelled person-frames.
+        address: (seed, draw).
+
+    Raises:
+        NotEnoughFramesError: There are fewer such rows.
+    """
+    rows = rig_rows(shards, rig, shards.rows(TRAIN))
+    if len(rows) < frames:
+        raise NotEnoughFramesError(
+            f"rig {' '.join(rig)} has {len(rows)} training samples seen by two or more views, but"
+            f" {frames} labelled frames are asked for; lower evaluate.labelled_frames or"
+            " adapt.frames",
+            rig=tuple(rig),
+            frames=len(rows),
+        )
+    seed, draw = address
+    return np.sort(generator(seed, "labels", *rig, draw).permutation(rows)[:frames])
+
+
+def test_rows(shards: ShardSet, rig: Sequence[str], most: int, whole: bool) -> np.ndarray:
+    """Return the test samples of a rig, evenly thinned in time to at most ``most``.
+
+    Args:
+        shards: Where the rows are.
+        rig: Names of its cameras.
+        most: Upper limit.
+        whole: Take all rows of the shard set, not only its test split.
+
+    Raises:
+        NotEnoughFramesError: No sample is seen by two or more views.
+    """
+    rows = np.arange(shards.manifest.rows) if whole else shards.rows(TEST)
+    rows = rig_rows(shards, rig, rows)
+    if len(rows) == 0:
+        raise NotEnoughFramesError(
+            f"no test sample in {shards.directory} is seen by two or more views of the rig"
+            f" {' '.join(rig)}; choose other cameras",
+            rig=tuple(rig),
+        )
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]

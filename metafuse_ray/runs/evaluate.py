@@ -1,0 +1,127 @@
+"""Compare the methods on rigs of held-out cameras."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from metafuse_ray.cluster.map import ordered_map
+from metafuse_ray.config.load import config_tree
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.data.storage import atomic_file
+from metafuse_ray.errors import CheckpointError, ConfigError
+from metafuse_ray.eval.cells import Cell, CellResult, CellWorker
+from metafuse_ray.eval.published import PUBLISHED
+from metafuse_ray.eval.report import write_report
+from metafuse_ray.eval.results import rows_from_cells
+from metafuse_ray.eval.rigs import draw_rigs, labelled_rows, test_rows
+from metafuse_ray.meta.checkpoint import load_weights
+from metafuse_ray.models.start import FusionWeights
+from metafuse_ray.progress import track
+from metafuse_ray.runs.outputs import start_run
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate(config: RunConfig) -> Path:
+    """Adapt every method to every rig at every N and judge it on test frames.
+
+    Leaves `results.json`, `results.md` and pictures in ``output.dir`` and prints the table.
+
+    Returns:
+        Path of `results.json`.
+
+    Raises:
+        MetaFuseError: Before any work starts where the cause is in the settings or the data.
+    """
+    shards = ShardSet.open(config.data.shards)
+    weights = _load_weights(config, shards)
+    cells = plan_cells(config, shards)
+    output = start_run(config)
+    results = list(
+        track(
+            ordered_map(partial(CellWorker, config, weights), cells, config.cluster),
+            len(cells),
+            "evaluate (rig, N, method)",
+        )
+    )
+    path = output / "results.json"
+    with atomic_file(path) as partial_path:
+        partial_path.write_text(json.dumps(_document(config, shards, results), indent=1))
+    checkpoint = config.evaluate.checkpoint
+    write_report(path, Path(checkpoint) if checkpoint else None)
+    return path
+
+
+def plan_cells(config: RunConfig, shards: ShardSet) -> list[Cell]:
+    """List the cells, rig by rig, and check that the data suffice for all of them.
+
+    No-Fusion uses no labels: one cell a rig, of N = 0.
+    """
+    wanted = config.evaluate
+    rigs = draw_rigs(shards.manifest.test_cameras, wanted.views, wanted.rigs, config.seed)
+    test_shards = ShardSet.open(wanted.test_shards) if wanted.test_shards else shards
+    cells = []
+    for rig in rigs:
+        test_shards.rig.subset(rig)
+        labelled_rows(shards, rig, max(wanted.labelled_frames), (config.seed, 0))
+        test_rows(test_shards, rig, wanted.test_frames, test_shards is not shards)
+        if "No-Fusion" in wanted.methods:
+            cells.append(Cell(rig, 0, 0, "No-Fusion"))
+        cells += [
+            Cell(rig, frames, draw, method)
+            for frames in wanted.labelled_frames
+            for draw in range(wanted.seeds)
+            for method in wanted.methods
+            if method != "No-Fusion"
+        ]
+    return cells
+
+
+def _load_weights(config: RunConfig, shards: ShardSet) -> FusionWeights | None:
+    if "MetaFuse" not in config.evaluate.methods:
+        return None
+    if config.evaluate.checkpoint is None:
+        raise ConfigError(
+            "evaluate.checkpoint: MetaFuse needs meta-learned weights; set it to the output.dir of"
+            " jobs/meta_train.py, or leave MetaFuse out of evaluate.methods"
+        )
+    weights = load_weights(Path(config.evaluate.checkpoint))
+    if tuple(weights.omega.shape) != shards.grid:
+        raise CheckpointError(
+            f"{config.evaluate.checkpoint} was trained on heatmaps of {tuple(weights.omega.shape)},"
+            f" the shards {shards.directory} hold {shards.grid}; train on these shards, or make"
+            " them again with data.grid of the run"
+        )
+    return weights
+
+
+def _document(config: RunConfig, shards: ShardSet, results: list[CellResult]) -> dict[str, Any]:
+    wanted = config.evaluate
+    # No-Fusion stands beside the others at every N, though no label changes it.
+    repeated = [
+        CellResult(**{**result.__dict__, "cell": Cell(result.cell.rig, frames, 0, "No-Fusion")})
+        for result in results
+        if result.cell.method == "No-Fusion"
+        for frames in wanted.labelled_frames
+    ]
+    test = ShardSet.open(wanted.test_shards) if wanted.test_shards else shards
+    return {
+        "rows": rows_from_cells([*results, *repeated], wanted.methods),
+        "data": {
+            "shards": shards.manifest.source,
+            "test": test.manifest.source,
+            "grid": shards.grid,
+            "train_cameras": shards.manifest.train_cameras,
+            "test_cameras": shards.manifest.test_cameras,
+            "views": wanted.views,
+        },
+        "published": PUBLISHED,
+        "cells": [asdict(result) for result in results],
+        "config": config_tree(config),
+    }
