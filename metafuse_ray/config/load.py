@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import difflib
 import logging
 import re
@@ -20,7 +19,28 @@ from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError, MetaFuseError
 
 _ADAPTER = TypeAdapter(RunConfig)
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the numbers of version 1.2: ``1e-3`` is one, ``00_20`` and ``01`` are names.
+
+    Version 1.1, which PyYAML reads, has ``1e-3`` as text, the camera ``00_20`` as octal 16 and
+    ``2026-11-24`` as a date.
+    """
+
+
+_SPECIAL = ("int", "float", "timestamp")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag.rsplit(":", 1)[1] not in _SPECIAL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, _pattern in (
+    ("int", r"[-+]?(0|[1-9]\d*)$"),
+    ("float", r"[-+]?(\.\d+|\d+\.\d*|\d+(?=[eE]))([eE][-+]?\d+)?$|[-+]?\.inf$|\.nan$"),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), list("-+.0123456789")
+    )
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -123,7 +143,7 @@ def _short(value: Any) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(
             f"cannot read the configuration {path}: {error.strerror}", path=path
@@ -143,10 +163,9 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"expected key=value, got {override!r}", keys=(override,))
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{key}: {text!r} is not a YAML value: {error}", keys=(key,)) from None
-    value = _plain(value, text)
     *parents, leaf = key.split(".")
     for parent in parents:
         child = tree.get(parent)
@@ -158,13 +177,6 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             )
         tree = child
     tree[leaf] = value
-
-
-def _plain(value: Any, text: str) -> Any:
-    """Undo two surprises of YAML 1.1: ``1e-3`` is read as text, ``2026-11-24`` as a date."""
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
-        return float(value)
-    return text if isinstance(value, datetime.date) else value
 
 
 def _explain(item: dict[str, Any]) -> str:
