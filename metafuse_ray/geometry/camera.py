@@ -65,10 +65,7 @@ class Camera:
         for key, shape in (("K", (3, 3)), ("distortion", (5,)), ("R", (3, 3)), ("t", (3,))):
             object.__setattr__(self, key, self._checked_array(key, shape))
         for key in ("width", "height"):
-            size = getattr(self, key)
-            if int(size) != size or size <= 0:
-                raise self._error(key, f"expected a positive whole number of pixels, got {size}")
-            object.__setattr__(self, key, int(size))
+            object.__setattr__(self, key, self._checked_size(key))
         self._check_intrinsics()
         self._check_rotation()
 
@@ -179,6 +176,13 @@ class Camera:
             raise self._error(key, "expected finite numbers, got NaN or infinity")
         array.setflags(write=False)
         return array
+
+    def _checked_size(self, key: str) -> int:
+        size = getattr(self, key)
+        number = isinstance(size, int | float | np.integer | np.floating)
+        if not number or not float(size).is_integer() or size <= 0:
+            raise self._error(key, f"expected a positive whole number of pixels, got {size!r}")
+        return int(size)
 
     def _check_intrinsics(self) -> None:
         if not np.array_equal(self.K[2], (0, 0, 1)) or self.K[1, 0] != 0:

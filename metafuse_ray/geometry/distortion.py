@@ -30,10 +30,11 @@ def monotonic_radius(coefficients: FloatArray) -> float:
     inf
     """
     k1, k2, _, _, k3 = coefficients
-    # d/dr of r (1 + k1 r^2 + k2 r^4 + k3 r^6), as a polynomial in u = r^2.
-    roots = np.roots([7 * k3, 5 * k2, 3 * k1, 1.0])
-    turning = roots.real[(np.abs(roots.imag) < 1e-9) & (roots.real > 0)]
-    return float(np.sqrt(turning.min())) if turning.size else float("inf")
+    # d/dr of r (1 + k1 r^2 + k2 r^4 + k3 r^6) = 0, divided by r^6: monic in v = 1 / r^2, so that
+    # a vanishing k3 is a root at 0 (a radius at infinity) and not a division by zero.
+    roots = np.roots([1.0, 3 * k1, 5 * k2, 7 * k3])
+    turning = roots.real[(np.abs(roots.imag) < 1e-9) & (roots.real > 1e-12)]
+    return float(1 / np.sqrt(turning.max())) if turning.size else float("inf")
 
 
 def distort_normalised(xy: FloatArray, coefficients: FloatArray, limit: float) -> FloatArray:
