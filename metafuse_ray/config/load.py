@@ -94,7 +94,7 @@ def settings(node: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{field.name}", info.description or "", info.default
 
 
-def run_job(description: str, job: Callable[[RunConfig], Any], *, sections: Sequence[str]) -> int:
+def run_job(description: str | None, job: Callable[[RunConfig], Any], *, sections: Sequence[str]) -> int:
     """Parse the command line, run a job, and turn typed errors into one line and exit code 2.
 
     Args:

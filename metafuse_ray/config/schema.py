@@ -6,20 +6,26 @@ refused on construction, wherever the configuration comes from (YAML, command li
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar, cast
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+from typing_extensions import dataclass_transform
 
-_node = dataclass(
-    frozen=True,
-    config=ConfigDict(
-        extra="forbid",
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        coerce_numbers_to_str=True,
-    ),
+_STRICT = ConfigDict(
+    extra="forbid",
+    use_attribute_docstrings=True,
+    allow_inf_nan=False,
+    coerce_numbers_to_str=True,
 )
+_T = TypeVar("_T")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+def _node(cls: type[_T]) -> type[_T]:
+    """Make a frozen, strict pydantic dataclass; typed so that checkers see the fields."""
+    return cast("type[_T]", dataclass(frozen=True, config=_STRICT)(cls))
+
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NaturalInt = Annotated[int, Field(ge=0)]
@@ -193,7 +199,7 @@ class AdaptConfig:
     """Adam step size of NaiveFuse as published."""
     naive_steps: tuple[NaturalInt, ...] = (0, 50, 100, 200)
     """Numbers of steps of NaiveFuse as published to choose from."""
-    ridges: tuple[PositiveFloat, ...] = (1.0, 3.0, 10.0, 30.0, 100.0)
+    ridges: tuple[PositiveFloat, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     """Regularisers of NaiveFuse ridge to choose from."""
     cameras: tuple[str, ...] | None = None
     """The rig that the adapt job adapts (names of its cameras); the first test rig where empty."""
