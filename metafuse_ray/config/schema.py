@@ -123,7 +123,7 @@ class ModelConfig:
     """Sum of the blob start's weights: what a unit source pixel adds to the target in all."""
     target_sigma: PositiveFloat = 0.03125
     """Sigma of the target Gaussians as a share of the grid's width (2 px of 64)."""
-    operator: Literal["auto", "reference", "torch", "numba", "cpp", "triton"] = "auto"
+    operator: Literal["auto", "reference", "torch", "numba", "triton"] = "auto"
     """Implementation of the fusion operator; auto picks the fastest that runs here."""
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from llvmlite import ir
 from numba import extending, types
 
-
 # The decorator hides the first parameter, which a type checker cannot know.
 _intrinsic: Any = extending.intrinsic
 

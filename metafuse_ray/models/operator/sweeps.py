@@ -60,9 +60,9 @@ class Warp:
     padded: torch.Tensor
     affine_N6: torch.Tensor
 
-    def rows(self, start: int, stop: int) -> Warp:
+    def rows(self, rows: slice) -> Warp:
         """The same map under some of the warps."""
-        return Warp(self.padded, self.affine_N6[start:stop])
+        return Warp(self.padded, self.affine_N6[rows])
 
 
 class Sweeps(Protocol):

@@ -1,12 +1,20 @@
-"""The sweeps in plain PyTorch: any device, any floating dtype, no other package."""
+"""The sweeps in plain PyTorch: any device, any floating dtype, no other package.
+
+On a CPU each sweep goes over a few target pixels at a time, so that the many intermediate results
+stay in the cache.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 
 from metafuse_ray.models.operator.sweeps import Axes, Warp
+
+BLOCK_PAIRS = 2**16
+"""Pairs of a target and a source pixel in a block (256 KiB an intermediate result in float32)."""
 
 
 class _Place(NamedTuple):
@@ -24,18 +32,22 @@ class TorchSweeps:
 
     def weights(self, warp: Warp, axes: Axes, out_NQ: torch.Tensor) -> None:
         """See ``Sweeps.weights``."""
-        place = _locate(warp, axes)
-        a, b, c, d = _cell(warp.padded, place.at)
-        torch.add(a + b * place.fx, (c + d * place.fx) * place.fy, out=out_NQ)
+        for rows in _blocks(out_NQ):
+            place = _locate(warp.rows(rows), axes)
+            a, b, c, d = _cell(warp.padded, place.at)
+            a.addcmul_(b, place.fx)
+            torch.addcmul(a, c.addcmul_(d, place.fx), place.fy, out=out_NQ[rows])
 
     def weights_along(self, warp: Warp, along: Warp, axes: Axes, out_NQ: torch.Tensor) -> None:
         """See ``Sweeps.weights_along``."""
-        place = _locate(warp, axes)
-        p, q, s, t = _cell(along.padded, place.at)
-        torch.add(p + q * place.fx, (s + t * place.fx) * place.fy, out=out_NQ)
-        _, b, c, d = _cell(warp.padded, place.at)
-        dx, dy = _positions(along, axes)
-        out_NQ += (b + d * place.fy) * dx + (c + d * place.fx) * dy
+        for rows in _blocks(out_NQ):
+            place = _locate(warp.rows(rows), axes)
+            p, q, s, t = _cell(along.padded, place.at)
+            p.addcmul_(q, place.fx).addcmul_(s.addcmul_(t, place.fx), place.fy)
+            _, b, c, d = _cell(warp.padded, place.at)
+            dx, dy = _positions(along.rows(rows), axes)
+            p.addcmul_(b.addcmul_(d, place.fy), dx)
+            torch.addcmul(p, c.addcmul_(d, place.fx), dy, out=out_NQ[rows])
 
     def moments(
         self,
@@ -46,14 +58,17 @@ class TorchSweeps:
         cells: torch.Tensor | None,
     ) -> None:
         """See ``Sweeps.moments``."""
-        place = _locate(warp, axes)
-        _, b, c, d = _cell(warp.padded, place.at)
-        out_N6[:, :3] = _outer(M_NQ * (b + d * place.fy), axes)
-        out_N6[:, 3:] = _outer(M_NQ * (c + d * place.fx), axes)
-        if cells is not None:
-            x = M_NQ * place.fx
-            terms = torch.stack([M_NQ, x, M_NQ * place.fy, x * place.fy], -1)
-            cells.view(-1, 4).index_add_(0, place.at.view(-1), terms.view(-1, 4))
+        sums = _CellSums(cells)
+        for rows in _blocks(M_NQ):
+            M = M_NQ[rows]
+            place = _locate(warp.rows(rows), axes)
+            _, b, c, d = _cell(warp.padded, place.at)
+            out_N6[rows, :3] = _outer(b.addcmul_(d, place.fy).mul_(M), axes)
+            out_N6[rows, 3:] = _outer(c.addcmul_(d, place.fx).mul_(M), axes)
+            if cells is not None:
+                x = M * place.fx
+                sums.add(place.at, M, x, M * place.fy, x * place.fy)
+        sums.finish()
 
     def moments_along(
         self,
@@ -65,15 +80,45 @@ class TorchSweeps:
         cells: torch.Tensor | None,
     ) -> None:
         """See ``Sweeps.moments_along``."""
-        place = _locate(warp, axes)
-        _, _, _, d = _cell(warp.padded, place.at)
-        _, q, s, t = _cell(along.padded, place.at)
-        dx, dy = (M_NQ * part for part in _positions(along, axes))
-        out_N6[:, :3] = _outer(M_NQ * (q + t * place.fy) + d * dy, axes)
-        out_N6[:, 3:] = _outer(M_NQ * (s + t * place.fx) + d * dx, axes)
+        sums = _CellSums(cells)
+        for rows in _blocks(M_NQ):
+            M = M_NQ[rows]
+            place = _locate(warp.rows(rows), axes)
+            _, _, _, d = _cell(warp.padded, place.at)
+            _, q, s, t = _cell(along.padded, place.at)
+            dx, dy = (part.mul_(M) for part in _positions(along.rows(rows), axes))
+            out_N6[rows, :3] = _outer(q.addcmul_(t, place.fy).mul_(M).addcmul_(d, dy), axes)
+            out_N6[rows, 3:] = _outer(s.addcmul_(t, place.fx).mul_(M).addcmul_(d, dx), axes)
+            if cells is not None:
+                sums.add(place.at, None, dx, dy, (dx * place.fy).addcmul_(dy, place.fx))
+        sums.finish()
+
+
+class _CellSums:
+    """Sums per cell, one plane a term: a scatter of scalars is 10 times faster than one of rows."""
+
+    def __init__(self, cells: torch.Tensor | None) -> None:
+        self._cells = cells
         if cells is not None:
-            terms = torch.stack([torch.zeros_like(dx), dx, dy, dx * place.fy + dy * place.fx], -1)
-            cells.view(-1, 4).index_add_(0, place.at.view(-1), terms.view(-1, 4))
+            self._planes = cells.new_zeros(4, cells.numel() // 4)
+
+    def add(self, at: torch.Tensor, *terms: torch.Tensor | None) -> None:
+        """Add four terms of every pair to its cell; None is zero."""
+        for plane, term in zip(self._planes, terms, strict=True):
+            if term is not None:
+                plane.scatter_add_(0, at.view(-1), term.view(-1))
+
+    def finish(self) -> None:
+        """Add the sums to the cells."""
+        if self._cells is not None:
+            self._cells += self._planes.T.view(self._cells.shape)
+
+
+def _blocks(pairs_NQ: torch.Tensor) -> Iterator[slice]:
+    count, columns = pairs_NQ.shape
+    size = count if pairs_NQ.device.type != "cpu" else max(1, BLOCK_PAIRS // max(1, columns))
+    for start in range(0, count, max(1, size)):
+        yield slice(start, start + size)
 
 
 def _positions(warp: Warp, axes: Axes) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,8 +138,8 @@ def _locate(warp: Warp, axes: Axes) -> _Place:
     px = px.nan_to_num_(0, columns, 0).clamp_(0, columns - 2)
     py = py.nan_to_num_(0, rows, 0).clamp_(0, rows - 2)
     column, row = px.floor(), py.floor()
-    at = (row * columns + column).int()
-    return _Place(at, px - column, py - row)
+    at = torch.add(column, row, alpha=columns).long()
+    return _Place(at, px.sub_(column), py.sub_(row))
 
 
 def _cell(
@@ -105,8 +150,9 @@ def _cell(
     flat, index = padded.view(-1), at.view(-1)
     corners = (flat[shift:].index_select(0, index) for shift in (0, 1, stride, stride + 1))
     a, right, below, across = (corner.view(at.shape) for corner in corners)
-    b, c = right - a, below - a
-    return a, b, c, across - below - b
+    b = right.sub_(a)
+    d = across.sub_(below).sub_(b)
+    return a, b, below.sub_(a), d
 
 
 def _outer(values_NQ: torch.Tensor, axes: Axes) -> torch.Tensor:
