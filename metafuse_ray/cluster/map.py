@@ -1,0 +1,141 @@
+"""Map a function over items on actors, or in this process, with results in item order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from metafuse_ray.cluster.runtime import actor_options, ensure_ray, limit_threads
+from metafuse_ray.config.schema import ClusterConfig
+from metafuse_ray.errors import MetaFuseError, WorkerFailedError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+MakeWorker = Callable[[], Callable[[Item], Result]]
+
+_QUEUED_PER_ACTOR = 2
+"""One item at work and one waiting: an actor never idles, and memory stays bounded."""
+_WINDOW_PER_ACTOR = 4
+"""Items between the oldest unfinished and the newest submitted one, per actor."""
+_RESTARTS = 2
+"""Times that a died actor is replaced and its items, which have no side effect, done again."""
+
+
+def ordered_map(
+    make_worker: MakeWorker[Item, Result],
+    items: Iterable[Item],
+    cluster: ClusterConfig,
+) -> Generator[Result, None, None]:
+    """Yield ``make_worker()(item)`` of every item, in item order.
+
+    The worker is built once per actor. Items must not depend on each other: which actor does which
+    is unspecified. At most ``4 * cluster.actors`` results are held at a time, so a slow consumer
+    slows the actors instead of filling the memory.
+
+    Ray is started for the length of the map where this process has none; hold
+    `metafuse_ray.cluster.runtime.ensure_ray` around several maps to start it once. Wrap the result
+    in `contextlib.closing` where the loop over it can fail, so that its actors go at once.
+
+    Args:
+        make_worker: Picklable factory without arguments (say, a `functools.partial` of a class).
+        items: Picklable work items; taken as needed.
+        cluster: Backend, number of actors, their resources and threads.
+
+    Raises:
+        MetaFuseError: As the worker raised it, with its fields.
+        WorkerFailedError: An actor died again and again.
+        ray.exceptions.RayTaskError: Any other exception of a worker, with its traceback there.
+    """
+    if cluster.backend == "in_process":
+        yield from _map_here(make_worker, items, cluster)
+        return
+    with ensure_ray(cluster):
+        yield from _map_on_actors(make_worker, items, cluster)
+
+
+def _map_here(
+    make_worker: MakeWorker[Item, Result], items: Iterable[Item], cluster: ClusterConfig
+) -> Iterator[Result]:
+    worker = make_worker()
+    limit_threads(cluster.threads)
+    for item in items:
+        yield worker(item)
+
+
+class _MapActor:
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._worker: Callable[[Any], Any] | None = None
+
+    def call(self, factory: list[ray.ObjectRef], item: Any) -> Any:
+        # Built here and not in __init__, whose errors would reach the driver as a dead actor; from
+        # a boxed reference, which a call does not unpack and a restarted actor can still follow.
+        worker = self._worker
+        if worker is None:
+            worker = self._worker = ray.get(factory[0])()
+            limit_threads(self._threads)
+        return worker(item)
+
+
+def _map_on_actors(
+    make_worker: MakeWorker[Item, Result], items: Iterable[Item], cluster: ClusterConfig
+) -> Iterator[Result]:
+    remote = ray.remote(_MapActor).options(
+        **actor_options(cluster), max_restarts=_RESTARTS, max_task_retries=_RESTARTS
+    )
+    factory = [ray.put(make_worker)]
+    actors: list[Any] = [remote.remote(cluster.threads) for _ in range(cluster.actors)]
+    try:
+        yield from _collect(actors, factory, iter(items))
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def _collect(
+    actors: list[Any], factory: list[ray.ObjectRef], items: Iterator[Item]
+) -> Iterator[Any]:
+    window: deque[ray.ObjectRef] = deque()  # in item order
+    at_work: dict[ray.ObjectRef, int] = {}  # unfinished -> number of its actor
+    load = [0] * len(actors)
+    more = True
+    while True:
+        while more and len(window) < _WINDOW_PER_ACTOR * len(actors):
+            freest = load.index(min(load))
+            if load[freest] >= _QUEUED_PER_ACTOR:
+                break
+            try:
+                item = next(items)
+            except StopIteration:
+                more = False
+                break
+            reference = actors[freest].call.remote(factory, item)
+            window.append(reference)
+            at_work[reference] = freest
+            load[freest] += 1
+        if not window:
+            return
+        finished, _ = ray.wait(list(at_work), num_returns=1)
+        for reference in finished:
+            load[at_work.pop(reference)] -= 1
+        while window and window[0] not in at_work:
+            yield _result(window.popleft())
+
+
+def _result(reference: ray.ObjectRef) -> Any:
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        if isinstance(error.cause, MetaFuseError):
+            raise error.cause from None
+        raise
+    except RayActorError as error:
+        raise WorkerFailedError(
+            f"a worker died {_RESTARTS + 1} times ({' '.join(str(error).split())[:200]}); the usual"
+            " cause is memory: lower cluster.actors or the batch size, or debug with"
+            " cluster.backend=in_process",
+        ) from error

@@ -1,0 +1,124 @@
+"""Start or join a Ray cluster, and what an actor asks of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+import metafuse_ray
+from metafuse_ray.config.schema import ClusterConfig
+from metafuse_ray.errors import WorkerFailedError
+
+_log = logging.getLogger(__name__)
+_OBJECT_STORE_BYTES = 512 * 1024**2
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+@contextmanager
+def ensure_ray(cluster: ClusterConfig) -> Iterator[None]:
+    """Have Ray running inside the block; stop afterwards only what was started here.
+
+    In this order: a session that this process already has; ``cluster.address``; the cluster of the
+    surrounding job (``RAY_ADDRESS``); a fresh local one without dashboard, on the loopback
+    interface, with at least as many CPUs as the actors ask for (so that two actors run on one
+    core).
+
+    Raises:
+        WorkerFailedError: The cluster at the address does not answer, or none can be started.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    options = _join_options(address) if address else _local_options(cluster)
+    # No phoning home from a machine that only lends its cores.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Actors without a GPU keep the device variables of the machine; Ray's next default.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Its notes on dashboards and tokens are not about the job.
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        ray.init(
+            logging_level=logging.ERROR,
+            log_to_driver=_log.isEnabledFor(logging.DEBUG),
+            **options,
+        )
+    except Exception as error:
+        where = f"join the Ray cluster at {address}" if address else "start a local Ray cluster"
+        raise WorkerFailedError(
+            f"cannot {where}: {_one_line(error)}; check cluster.address, or run without Ray by"
+            " cluster.backend=in_process",
+            address=address,
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def actor_options(cluster: ClusterConfig) -> dict[str, Any]:
+    """Return the Ray options of one actor: resources, and environment for its threads."""
+    return {
+        "num_cpus": cluster.cpus_per_actor,
+        "num_gpus": cluster.gpus_per_actor,
+        "runtime_env": {"env_vars": _thread_variables(cluster)},
+    }
+
+
+def limit_threads(threads: int) -> None:
+    """Set the thread count of the numerical libraries that this process has loaded.
+
+    The environment of `actor_options` does it for libraries yet to be loaded; this is for the
+    process that is already up, and for OpenCV, which reads no such variable.
+    """
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+    if (cv2 := sys.modules.get("cv2")) is not None:
+        cv2.setNumThreads(threads)
+
+
+def _join_options(address: str) -> dict[str, Any]:
+    return {"address": address}
+
+
+def _local_options(cluster: ClusterConfig) -> dict[str, Any]:
+    wanted = math.ceil(cluster.actors * cluster.cpus_per_actor)
+    # Workers find the package where the driver found it, installed or not.
+    root = str(Path(metafuse_ray.__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return {
+        "address": "local",
+        "num_cpus": max(wanted, _own_cpus()),
+        "include_dashboard": False,
+        "object_store_memory": _OBJECT_STORE_BYTES,
+        "_node_ip_address": "127.0.0.1",
+        # With the threads here too, actors fit the workers that Ray starts in advance.
+        "runtime_env": {"env_vars": {"PYTHONPATH": path, **_thread_variables(cluster)}},
+    }
+
+
+def _thread_variables(cluster: ClusterConfig) -> dict[str, str]:
+    return dict.fromkeys(_THREAD_VARIABLES, str(cluster.threads))
+
+
+def _own_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
