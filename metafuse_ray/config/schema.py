@@ -139,6 +139,8 @@ class InnerConfig:
     """Inner steps; 1 in Algorithm 1."""
     order: Literal["second", "first"] = "second"
     """Differentiate the outer loss through the inner steps (second), or not (first)."""
+    path: Literal["auto", "higher", "closed_form"] = "auto"
+    """Record the inner steps (higher) or write their gradient down; auto: the latter if it can."""
 
 
 @_node

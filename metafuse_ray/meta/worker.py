@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 
 import torch
-from torch import nn
 
-from metafuse_ray.adapt.inner import outer_gradient
+from metafuse_ray.adapt.set_loss import SetLoss
+from metafuse_ray.adapt.task_gradient import task_gradient
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.episodes import EpisodeSampler, FusionBatch
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.models.fusion import AffineFusion
-from metafuse_ray.models.losses import heatmap_loss, target_heatmaps
+from metafuse_ray.models.losses import target_heatmaps
 
 
 class TaskWorker:
@@ -51,7 +51,7 @@ class TaskWorker:
             config.model.operator,
         )
         lr_omega = config.inner.lr_omega
-        result = outer_gradient(
+        result = task_gradient(
             model,
             self._loss(episode.support),
             self._loss(episode.query),
@@ -68,19 +68,7 @@ class TaskWorker:
             seconds=time.perf_counter() - started,
         )
 
-    def _loss(self, batch: FusionBatch) -> _SetLoss:
+    def _loss(self, batch: FusionBatch) -> SetLoss:
         sigma_px = self.config.model.target_sigma * self.sampler.shards.grid[1]
-        return _SetLoss(batch.to(self.device), sigma_px, self.config.model.self_weight)
-
-
-class _SetLoss:
-    """The heatmap loss on one support or query set."""
-
-    def __init__(self, batch: FusionBatch, sigma_px: float, self_weight: float) -> None:
-        self._batch = batch
-        self._truth = target_heatmaps(batch, sigma_px)
-        self._self_weight = self_weight
-
-    def __call__(self, model: nn.Module) -> torch.Tensor:
-        fused = model(self._batch, self._self_weight)
-        return heatmap_loss(fused, self._truth, self._batch.visibility_BJ)
+        truth_BJHW = target_heatmaps(batch, sigma_px).to(self.device)
+        return SetLoss(batch.to(self.device), truth_BJHW, self.config.model.self_weight)

@@ -40,9 +40,14 @@ class ViewFusion(nn.Module):
 
 def blend(batch: FusionBatch, collected_BJHW: torch.Tensor, self_weight: float) -> torch.Tensor:
     """Weigh a view's own heatmaps (lambda) against what it collected from the others."""
-    alone_B = batch.seen_VB.sum(0) == 0
-    weight_B111 = torch.where(alone_B, 1.0, self_weight).to(collected_BJHW)[:, None, None, None]
+    weight_B111 = own_weight(batch, self_weight)[:, None, None, None]
     return weight_B111 * batch.target_BJHW + (1 - weight_B111) * collected_BJHW
+
+
+def own_weight(batch: FusionBatch, self_weight: float) -> torch.Tensor:
+    """Weight of a view's own heatmaps, (B,): lambda, or 1 where no source sees the person."""
+    alone_B = batch.seen_VB.sum(0) == 0
+    return torch.where(alone_B, 1.0, self_weight).to(batch.target_BJHW)
 
 
 class NoFusion(ViewFusion):

@@ -9,6 +9,7 @@ implementations behind it compute the same function.
 
 from __future__ import annotations
 
-from metafuse_ray.models.operator.dispatch import fuse, fusion_weights
+from metafuse_ray.models.operator.dispatch import fuse, fusion_weights, implementations
+from metafuse_ray.models.operator.point import FusionPoint
 
-__all__ = ["fuse", "fusion_weights"]
+__all__ = ["FusionPoint", "fuse", "fusion_weights", "implementations"]

@@ -55,7 +55,7 @@ def fuse(
     shape = check_shapes(omega, theta, heatmaps, grid)
     if implementation == "reference":
         return fuse_reference(omega, theta, heatmaps, shape)
-    sweeps = _sweeps(implementation, omega.device.type)
+    sweeps = sweeps_for(implementation, omega.device.type)
     if omega.dtype in (torch.float16, torch.bfloat16):
         wide = Fuse.apply(omega.float(), theta.float(), heatmaps.float(), shape, sweeps)
         return wide.to(omega.dtype)
@@ -99,7 +99,12 @@ def implementations(device: str = "cpu") -> tuple[str, ...]:
     return (*names, "reference")
 
 
-def _sweeps(name: str, device: str) -> Sweeps:
+def sweeps_for(name: str, device: str) -> Sweeps:
+    """The sweeps of an implementation, or of the fastest for "auto", on a device type.
+
+    Raises:
+        ValueError: It is unknown, does not run here, or is the reference, which has none.
+    """
     if name == "auto":
         return _fastest(device)
     if name not in _TABLE:

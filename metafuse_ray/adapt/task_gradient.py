@@ -1,0 +1,37 @@
+"""The outer gradient of one task, by the path that the settings ask for."""
+
+from __future__ import annotations
+
+from metafuse_ray.adapt.inner import OuterGradient, outer_gradient
+from metafuse_ray.adapt.inner_closed_form import closed_form_gradient
+from metafuse_ray.adapt.set_loss import SetLoss
+from metafuse_ray.config.schema import InnerConfig
+from metafuse_ray.errors import ConfigError
+from metafuse_ray.models.fusion import AffineFusion, ViewFusion
+
+
+def task_gradient(
+    model: ViewFusion,
+    support: SetLoss,
+    query: SetLoss,
+    inner: InnerConfig,
+    step_sizes: dict[str, float] | None = None,
+) -> OuterGradient:
+    """Adapt on the support set and differentiate the query loss through the adaptation.
+
+    ``inner.path`` decides how: "higher" records the inner steps, "closed_form" writes their
+    gradient down, "auto" takes the closed form where the model has one. They agree up to rounding.
+
+    Raises:
+        ConfigError: The closed form is asked for but the model has none.
+    """
+    if inner.path != "higher":
+        if isinstance(model, AffineFusion) and model.operator != "reference":
+            return closed_form_gradient(model, support, query, inner, step_sizes)
+        if inner.path == "closed_form":
+            raise ConfigError(
+                "inner.path=closed_form needs the affine model and an operator other than the "
+                f"reference, got {type(model).__name__}; set inner.path=higher",
+                key="inner.path",
+            )
+    return outer_gradient(model, support, query, inner, step_sizes)
