@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 RADIUS_CM = 100.0
 """People stay about this close to the dome's axis."""
 
 
-def place_people(rng: np.random.Generator, paths_FP2: np.ndarray) -> np.ndarray:
+def place_people(
+    rng: np.random.Generator,
+    paths_FP2: np.ndarray,
+    together: Sequence[Sequence[int]] | None = None,
+) -> np.ndarray:
     """Shift everyone's path over the floor so that all fit into the dome and nobody overlaps.
 
     Args:
         rng: Generator for the places.
         paths_FP2: Floor positions (x, z) in centimetres, in any place.
+        together: Groups of people who keep their places relative to each other, as dancing
+            couples do; everyone alone by default.
 
     Returns:
         (F, P, 2) paths: recentred, travel compressed smoothly to the room there is, pushed apart.
     """
-    people = paths_FP2.shape[1]
-    anchors = _anchors(rng, people)
-    room = RADIUS_CM - np.linalg.norm(anchors, axis=1).max() if people > 1 else 0.7 * RADIUS_CM
-    centred = paths_FP2 - paths_FP2.mean(0)
-    distance = np.linalg.norm(centred, axis=-1, keepdims=True)
-    # tanh keeps small motion as it is and bounds what would leave the dome.
-    shrink = np.tanh(distance / room) / np.maximum(distance / room, 1e-6)
-    return push_apart(anchors + centred * shrink, gap=65.0 if people < 5 else 50.0)
+    together = together or [[person] for person in range(paths_FP2.shape[1])]
+    group_FG2 = np.stack([paths_FP2[:, list(group)].mean(1) for group in together], 1)
+    shift_FG2 = _place_groups(rng, group_FG2) - group_FG2
+    placed = paths_FP2.copy()
+    for number, group in enumerate(together):
+        placed[:, list(group)] += shift_FG2[:, number, None]
+    return placed
 
 
 def push_apart(paths_FP2: np.ndarray, gap: float) -> np.ndarray:
@@ -48,11 +55,21 @@ def push_apart(paths_FP2: np.ndarray, gap: float) -> np.ndarray:
     return paths
 
 
-def _anchors(rng: np.random.Generator, people: int) -> np.ndarray:
-    """Places on a ring, evenly spread with jitter; one person stands near the axis."""
-    if people == 1:
+def _place_groups(rng: np.random.Generator, paths_FG2: np.ndarray) -> np.ndarray:
+    groups = paths_FG2.shape[1]
+    anchors = _anchors(rng, groups)
+    room = RADIUS_CM - np.linalg.norm(anchors, axis=1).max() if groups > 1 else 0.7 * RADIUS_CM
+    centred = paths_FG2 - paths_FG2.mean(0)
+    distance = np.maximum(np.linalg.norm(centred, axis=-1, keepdims=True) / room, 1e-6)
+    # tanh keeps small motion as it is and bounds what would leave the dome.
+    return push_apart(anchors + centred * np.tanh(distance) / distance, 65 if groups < 5 else 50)
+
+
+def _anchors(rng: np.random.Generator, groups: int) -> np.ndarray:
+    """Places on a ring, evenly spread with jitter; one alone stands near the axis."""
+    if groups == 1:
         return rng.normal(0, 20, (1, 2))
-    ring = rng.uniform(40, 55) if people < 5 else rng.uniform(60, 70)
-    jitter = rng.uniform(-0.25, 0.25, people) / people
-    angle = 2 * np.pi * (rng.uniform() + (np.arange(people) + jitter) / people)
+    ring = rng.uniform(40, 55) if groups < 5 else rng.uniform(60, 70)
+    jitter = rng.uniform(-0.25, 0.25, groups) / groups
+    angle = 2 * np.pi * (rng.uniform() + (np.arange(groups) + jitter) / groups)
     return ring * np.stack([np.cos(angle), np.sin(angle)], 1)

@@ -30,7 +30,7 @@ class ProceduralMotion:
     """
 
     def __init__(
-        self, clips: int, frames: int, people: int, frame_step: int, test_share: float, seed: int
+        self, *, clips: int, frames: int, people: int, frame_step: int, test_share: float, seed: int
     ) -> None:
         self._frames = np.arange(frames) * frame_step
         self._seed = seed
