@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from metafuse_ray.data.blocks import TEST, TRAIN
-from metafuse_ray.data.dome.motion import Clip, Poses, test_clip_count
+from metafuse_ray.data.dome.motion import Clip, Poses, held_out_count
 from metafuse_ray.data.dome.placement import place_people
 from metafuse_ray.errors import ConfigError, DataError
 from metafuse_ray.seeds import generator
@@ -67,7 +67,7 @@ class MocapMotion:
         self._joints_q, self._scale, self._takes = _read(Path(path))
         self._seed = seed
         self._offsets = np.arange(frames) * frame_step
-        tests = test_clip_count(clips, test_share)
+        tests = held_out_count(clips, test_share)
         for_test = _test_subjects(self._takes, test_share, seed)
         needed = int(self._offsets[-1]) + 1
         pools = [
@@ -149,12 +149,13 @@ class MocapMotion:
 
 def _read(path: Path) -> tuple[np.ndarray, float, list[Take]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: np.load leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [key for key in _KEYS if key not in file]
             if missing:
                 raise DataError(
                     f"{path}: a mocap file holds {', '.join(_KEYS)}, but {', '.join(missing)} is"
-                    " missing; see docs for the form that simulate.motion takes",
+                    " missing; correct simulate.motion",
                     path=str(path),
                 )
             data = {key: file[key] for key in _KEYS}

@@ -58,6 +58,6 @@ class Motion(Protocol):
         ...
 
 
-def test_clip_count(clips: int, share: float) -> int:
+def held_out_count(clips: int, share: float) -> int:
     """Return how many of some clips are kept for testing: at least one, and one left to train."""
     return min(max(1, round(share * clips)), max(clips - 1, 0))

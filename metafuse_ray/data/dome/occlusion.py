@@ -88,9 +88,7 @@ def occlusion(
 def _capsules(joints_FP19x3: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     frames, people = joints_FP19x3.shape[:2]
     ears = joints_FP19x3[:, :, [COCO19.index("lEar"), COCO19.index("rEar")]]
-    nose = joints_FP19x3[:, :, [COCO19.index("Nose")]]
-    head = ears.mean(2, keepdims=True)
-    points = np.concatenate([joints_FP19x3, np.where(np.isnan(head), nose, head)], 2)
+    points = np.concatenate([joints_FP19x3, ears.mean(2, keepdims=True)], 2)
     ends = np.array([[_point(a), _point(b)] for a, b, _, _ in _PARTS])
     radius = np.tile([radius for _, _, radius, _ in _PARTS], people).astype(np.float32)
     start, end = (points[:, :, ends[:, k]].reshape(frames, people * PARTS, 3) for k in (0, 1))

@@ -8,7 +8,7 @@ import numpy as np
 
 from metafuse_ray.data.blocks import TEST, TRAIN
 from metafuse_ray.data.dome.body import ANGLES, channel, draw_body, pose_body, within_limits
-from metafuse_ray.data.dome.motion import SECONDS_A_FRAME, Clip, Poses, test_clip_count
+from metafuse_ray.data.dome.motion import SECONDS_A_FRAME, Clip, Poses, held_out_count
 from metafuse_ray.data.dome.placement import place_people
 from metafuse_ray.data.dome.smooth import fourier_signal
 from metafuse_ray.seeds import generator
@@ -34,7 +34,7 @@ class ProceduralMotion:
     ) -> None:
         self._frames = np.arange(frames) * frame_step
         self._seed = seed
-        tests = test_clip_count(clips, test_share)
+        tests = held_out_count(clips, test_share)
         self._clips = tuple(
             Clip(
                 index=index,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from metafuse_ray.data.blocks import TEST, TRAIN
-from metafuse_ray.data.dome.motion import Clip, Poses, test_clip_count
+from metafuse_ray.data.dome.motion import Clip, Poses, held_out_count
 from metafuse_ray.data.panoptic_poses import PoseRecord, read_pose_folder
 from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.pose.skeleton import COCO19
@@ -47,7 +47,7 @@ class RecordedMotion:
                 key="simulate.frame_step",
             )
         self._stretches = np.array_split(np.array(kept[: count * frames]), count)
-        tests = test_clip_count(count, test_share)
+        tests = held_out_count(count, test_share)
         self._clips = tuple(
             Clip(index=index, split=TEST if index >= count - tests else TRAIN, subjects=())
             for index in range(count)

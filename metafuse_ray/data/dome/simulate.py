@@ -21,7 +21,7 @@ from metafuse_ray.data.dome.motion import SECONDS_A_FRAME, Clip, Motion, Poses
 from metafuse_ray.data.dome.occlusion import occlusion
 from metafuse_ray.data.dome.rig import procedural_rig
 from metafuse_ray.data.dome.sources import open_motion
-from metafuse_ray.data.labels import project_labels
+from metafuse_ray.data.labels import cube_side, project_labels
 from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.camera import Camera
 from metafuse_ray.geometry.crop import apply_affine
@@ -153,6 +153,7 @@ def _film_camera(
         data.crop_px,
         data.crop_scale,
         data.min_visible_share,
+        cube_side(data, plan.rig),
     )
     everything_px = camera.project(everyone_FP19x3).reshape(frames, 1, -1, 2)
     crops = labels.crop_from_image.reshape(frames, people, 2, 3)

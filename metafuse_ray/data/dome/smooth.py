@@ -86,5 +86,5 @@ def drifting_noise(
     slow = correlated_noise(rng, frames, shape, 2.2 * frames_a_second)
     quick = correlated_noise(rng, frames, shape, 0.25 * frames_a_second)
     white = rng.standard_normal((frames, *shape), dtype=np.float32)
-    parts = np.sqrt(np.float32([0.4, 0.5, 0.1]))
+    parts = np.sqrt(np.array([0.4, 0.5, 0.1], np.float32))
     return parts[0] * slow + parts[1] * quick + parts[2] * white

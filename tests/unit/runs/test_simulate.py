@@ -1,0 +1,58 @@
+"""The simulate run writes a whole shard set, or nothing."""
+
+import numpy as np
+import pytest
+
+from metafuse_ray.config.load import load_config
+from metafuse_ray.data.dome.simulate import simulate as plan_dome
+from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.errors import ConfigError, StorageError
+from metafuse_ray.runs.simulate import simulate
+
+SETTINGS = (
+    "simulate.cameras=4",
+    "simulate.clips=3",
+    "simulate.frames_per_clip=5",
+    "data.grid=[16, 16]",
+    "data.test_cameras=['00_03']",
+)
+
+
+def config(folder, *more: str):
+    return load_config(None, [*SETTINGS, f"data.shards={folder}", *more])
+
+
+def test_the_shards_hold_what_was_filmed(tmp_path):
+    settings = config(tmp_path / "shards", "seed=4")
+    assert simulate(settings) == tmp_path / "shards"
+    shards = ShardSet.open(tmp_path / "shards")
+    assert shards.manifest.train_cameras == ("00_00", "00_01", "00_02")
+    assert shards.manifest.test_cameras == ("00_03",)
+    assert shards.manifest.source["kind"] == "simulated dome"
+    samples = shards.samples
+    assert samples.clip.tolist() == [0] * 10 + [1] * 10 + [2] * 10
+    assert samples.split.tolist() == [0] * 20 + [1] * 10
+    plan = plan_dome(settings.simulate, settings.data, 4)
+    filmed = plan.film(plan.clips[1])[1]["00_02"]
+    stored = shards.camera("00_02").gather(np.arange(10, 20))
+    assert np.abs(stored.heatmaps - filmed.heatmaps).max() < 1e-3
+    assert np.array_equal(stored.visibility, filmed.visibility)
+    assert np.array_equal(stored.crop_from_image, filmed.crop_from_image)
+
+
+def test_an_older_set_is_replaced_and_other_folders_are_left_alone(tmp_path):
+    simulate(config(tmp_path / "shards"))
+    simulate(config(tmp_path / "shards", "simulate.clips=2"))
+    assert len(ShardSet.open(tmp_path / "shards").samples) == 20
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter.txt").write_text("words")
+    with pytest.raises(StorageError, match="not a shard set"):
+        simulate(config(precious))
+    assert [path.name for path in precious.iterdir()] == ["chapter.txt"]
+
+
+def test_bad_settings_leave_nothing_behind(tmp_path):
+    with pytest.raises(ConfigError, match="are left to train on"):
+        simulate(config(tmp_path / "shards", "data.test_cameras=[]"))
+    assert list(tmp_path.iterdir()) == []
