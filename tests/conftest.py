@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from metafuse_ray.config.load import load_config
+from metafuse_ray.runs.simulate import simulate
+
 # Same examples on every run and machine; a slow machine is not a failure.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -22,3 +25,22 @@ def shared_data() -> Path:
     if not (folder / "panoptic").is_dir():
         pytest.skip(f"no recordings in {folder}; point METAFUSE_DATA at them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated dome: 6 cameras (3 for testing), 3 clips (1 for testing) of 12 frames, 16 x 16.
+
+    Shared by the whole session: read it, never write to it.
+    """
+    directory = tmp_path_factory.mktemp("tiny") / "shards"
+    overrides = [
+        f"data.shards={directory}",
+        "data.grid=[16, 16]",
+        "data.test_camera_share=0.5",
+        "simulate.cameras=6",
+        "simulate.clips=3",
+        "simulate.frames_per_clip=12",
+        "simulate.test_clip_share=0.34",
+    ]
+    return simulate(load_config(None, overrides))

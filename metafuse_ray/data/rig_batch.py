@@ -27,6 +27,7 @@ class RigBatch:
         crop_from_image_VB23: Image pixels to crop pixels.
         joints_world_BJ3: True joints in the rig's unit, NaN where missing.
         time_B2: (clip, frame) of every sample, in ascending order.
+        person_B: Person id of every sample; it tells the people of one frame apart.
     """
 
     rig: Rig
@@ -38,6 +39,7 @@ class RigBatch:
     crop_from_image_VB23: np.ndarray
     joints_world_BJ3: np.ndarray
     time_B2: np.ndarray
+    person_B: np.ndarray
 
     def __len__(self) -> int:
         return len(self.time_B2)
@@ -60,6 +62,7 @@ class RigBatch:
             self.crop_from_image_VB23[:, index],
             self.joints_world_BJ3[index],
             self.time_B2[index],
+            self.person_B[index],
         )
 
     def target(self, view: int) -> FusionBatch:
@@ -91,6 +94,7 @@ def load_rig_batch(shards: ShardSet, cameras: Sequence[str], rows: np.ndarray) -
         crop_from_image_VB23=np.stack([block.crop_from_image for block in blocks]),
         joints_world_BJ3=samples.joints_world[rows].astype(float),
         time_B2=np.stack([samples.clip[rows], samples.frame[rows]], 1),
+        person_B=samples.person[rows],
     )
 
 

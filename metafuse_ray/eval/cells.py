@@ -11,7 +11,7 @@ import numpy as np
 
 from metafuse_ray.adapt.joints import rig_detections, rig_errors
 from metafuse_ray.adapt.methods import make_method
-from metafuse_ray.adapt.rig import adapt_rig
+from metafuse_ray.adapt.rig import AdaptedRig, adapt_rig
 from metafuse_ray.config.schema import Method, RunConfig
 from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.data.shards import ShardSet
@@ -74,14 +74,9 @@ class CellWorker:
 
     def __call__(self, cell: Cell) -> CellResult:
         """Adapt the cell's method to its rig and judge it on test frames."""
-        config = self._config
-        labelled = self._load_labelled(cell)
-        method = make_method(cell.method, config, self._weights)
-        address = (*cell.rig, cell.labelled_frames, cell.draw)
-        adapted = adapt_rig(method, labelled, config, address)
-        test = self._test_batch(cell.rig)
+        adapted, test = self.adapt(cell)
         joints_2d, joints_3d = adapted.joints(test)
-        errors = rig_errors(test, joints_3d, config.evaluate.robust_threshold_px)
+        errors = rig_errors(test, joints_3d, self._config.evaluate.robust_threshold_px)
         return CellResult(
             cell=cell,
             jdr=jdr_percent(rig_detections(test, joints_2d), self._shards.skeleton),
@@ -89,6 +84,14 @@ class CellWorker:
             choice=asdict(adapted.choice),
             test_samples=len(test),
         )
+
+    def adapt(self, cell: Cell) -> tuple[AdaptedRig, RigBatch]:
+        """Adapt the cell's method to its rig; return it with the test samples to judge it on."""
+        labelled = self._load_labelled(cell)
+        method = make_method(cell.method, self._config, self._weights)
+        address = (*cell.rig, cell.labelled_frames, cell.draw)
+        adapted = adapt_rig(method, labelled, self._config, address)
+        return adapted, self._test_batch(cell.rig)
 
     def _load_labelled(self, cell: Cell) -> RigBatch:
         # A method without labels still has a batch, of which it uses the views alone.

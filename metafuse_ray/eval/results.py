@@ -57,7 +57,7 @@ def _row(group: list[CellResult], alone: dict[tuple[str, ...], CellResult]) -> d
             "jdr": {name: _plain(_deviation(values)) for name, values in jdr.items()},
             "mpjpe_mm": _plain(_deviation(mpjpe)),
         },
-        "choices": [result.choice for result in group],
+        "choices": [plain(result.choice) for result in group],
     }
     if all(rig in alone for rig in by_rig):
         base = np.array([alone[rig].jdr["average"] for rig in by_rig])
@@ -71,6 +71,15 @@ def _row(group: list[CellResult], alone: dict[tuple[str, ...], CellResult]) -> d
     return row
 
 
+def plain(tree: Any) -> Any:
+    """Replace every number in a tree that is not finite by None: JSON has no NaN."""
+    if isinstance(tree, dict):
+        return {key: plain(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [plain(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
@@ -80,5 +89,4 @@ def _deviation(values: np.ndarray) -> float:
 
 
 def _plain(value: float) -> float | None:
-    """JSON has no NaN."""
-    return None if math.isnan(value) else round(float(value), 4)
+    return plain(round(float(value), 4))

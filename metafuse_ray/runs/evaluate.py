@@ -16,9 +16,10 @@ from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.data.storage import atomic_file
 from metafuse_ray.errors import CheckpointError, ConfigError
 from metafuse_ray.eval.cells import Cell, CellResult, CellWorker
+from metafuse_ray.eval.heatmap_sheet import heatmap_sheet
 from metafuse_ray.eval.published import PUBLISHED
-from metafuse_ray.eval.report import write_report
-from metafuse_ray.eval.results import rows_from_cells
+from metafuse_ray.eval.report import REPORT_FILE, print_report, write_report
+from metafuse_ray.eval.results import plain, rows_from_cells
 from metafuse_ray.eval.rigs import draw_rigs, labelled_rows, test_rows
 from metafuse_ray.meta.checkpoint import load_weights
 from metafuse_ray.models.start import FusionWeights
@@ -31,7 +32,8 @@ _log = logging.getLogger(__name__)
 def evaluate(config: RunConfig) -> Path:
     """Adapt every method to every rig at every N and judge it on test frames.
 
-    Leaves `results.json`, `results.md` and pictures in ``output.dir`` and prints the table.
+    Leaves `results.json`, `results.md` and pictures in ``output.dir``, prints the tables and says
+    where the pictures lie.
 
     Returns:
         Path of `results.json`.
@@ -51,10 +53,13 @@ def evaluate(config: RunConfig) -> Path:
         )
     )
     path = output / "results.json"
+    document = plain(_document(config, shards, results))
     with atomic_file(path) as partial_path:
-        partial_path.write_text(json.dumps(_document(config, shards, results), indent=1))
+        partial_path.write_text(json.dumps(document, indent=1, allow_nan=False))
+    heatmap_sheet(config, weights, cells, output)
     checkpoint = config.evaluate.checkpoint
-    write_report(path, Path(checkpoint) if checkpoint else None)
+    pictures = write_report(path, Path(checkpoint) if checkpoint else None)
+    print_report(document, output / REPORT_FILE, pictures)
     return path
 
 

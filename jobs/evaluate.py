@@ -1,0 +1,14 @@
+"""Compare the methods on rigs of held-out cameras: tables and pictures.
+
+python jobs/evaluate.py --config configs/demo.yaml
+"""
+
+import sys
+
+from metafuse_ray.config.load import run_job
+from metafuse_ray.runs.evaluate import evaluate
+
+SECTIONS = ("seed", "data", "model", "adapt", "evaluate", "cluster", "output")
+
+if __name__ == "__main__":
+    sys.exit(run_job(__doc__, evaluate, sections=SECTIONS))
