@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from metafuse_ray.errors import WorkerFailedError
 
 _log = logging.getLogger(__name__)
 _OBJECT_STORE_BYTES = 512 * 1024**2
+_KNOCK_S = 10.0
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -51,6 +53,8 @@ def ensure_ray(cluster: ClusterConfig) -> Iterator[None]:
     # Its notes on dashboards and tokens are not about the job.
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
+        if address:
+            _knock(address)
         ray.init(
             logging_level=logging.ERROR,
             log_to_driver=_log.isEnabledFor(logging.DEBUG),
@@ -112,6 +116,17 @@ def _local_options(cluster: ClusterConfig) -> dict[str, Any]:
 
 def _thread_variables(cluster: ClusterConfig) -> dict[str, str]:
     return dict.fromkeys(_THREAD_VARIABLES, str(cluster.threads))
+
+
+def _knock(address: str) -> None:
+    """Connect once, briefly: Ray itself tries a dead address for minutes.
+
+    Raises:
+        OSError: Nothing listens there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def _own_cpus() -> int:
