@@ -46,8 +46,8 @@ def blend(batch: FusionBatch, collected_BJHW: torch.Tensor, self_weight: float) 
 
 def own_weight(batch: FusionBatch, self_weight: float) -> torch.Tensor:
     """Weight of a view's own heatmaps, (B,): lambda, or 1 where no source sees the person."""
-    alone_B = batch.seen_VB.sum(0) == 0
-    return torch.where(alone_B, 1.0, self_weight).to(batch.target_BJHW)
+    alone_B = (batch.seen_VB.sum(0) == 0).to(batch.target_BJHW)
+    return alone_B + (1 - alone_B) * self_weight
 
 
 class NoFusion(ViewFusion):

@@ -1,0 +1,112 @@
+"""The outer gradient of a task against torch.func on the plain operator, in float64."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+import torch
+
+from metafuse_ray.adapt.set_loss import SetLoss
+from metafuse_ray.adapt.task_gradient import task_gradient
+from metafuse_ray.config.schema import InnerConfig
+from metafuse_ray.data.episodes import FusionBatch
+from metafuse_ray.errors import ConfigError
+from metafuse_ray.models.fusion import AffineFusion, NaiveFuse
+from metafuse_ray.models.operator import implementations
+from tests.support.plain_fusion import plain_fuse
+
+GRID = (5, 6)
+STEP_SIZES = {"omega": 0.002, "theta_VP23": 0.01}
+Parameters = dict[str, torch.Tensor]
+
+
+def random_set(random: torch.Generator, views: int) -> SetLoss:
+    """A support or query set of four samples, some views blind, some joints hidden."""
+
+    def uniform(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=random, dtype=torch.float64)
+
+    batch = FusionBatch(
+        target_BJHW=uniform(4, 3, *GRID),
+        sources_VBJhw=uniform(views, 4, 3, *GRID),
+        seen_VB=(uniform(views, 4) > 0.3).double(),
+        label_BJ2=5 * uniform(4, 3, 2),
+        visibility_BJ=(uniform(4, 3) > 0.2).double(),
+    )
+    return SetLoss(batch, uniform(4, 3, *GRID), self_weight=0.4)
+
+
+def task(views: int, operator: str) -> tuple[AffineFusion, SetLoss, SetLoss]:
+    random = torch.Generator().manual_seed(views)
+    omega = 0.1 * torch.randn(*GRID, generator=random, dtype=torch.float64)
+    theta = torch.randn(views, 30, 2, 3, generator=random, dtype=torch.float64)
+    model = AffineFusion(omega, torch.eye(2, 3) + 0.3 * theta, GRID, operator)
+    return model, random_set(random, views), random_set(random, views)
+
+
+def plain_loss(parameters: Parameters, data: SetLoss) -> torch.Tensor:
+    """METHOD.md, written sample by sample."""
+    batch, losses = data.batch, []
+    for b in range(len(batch.target_BJHW)):
+        seeing = [v for v in range(len(batch.seen_VB)) if batch.seen_VB[v, b]]
+        fused = batch.target_BJHW[b]
+        if seeing:
+            collected = [
+                plain_fuse(
+                    parameters["omega"],
+                    parameters["theta_VP23"][v],
+                    batch.sources_VBJhw[v, b, None],
+                ).reshape(fused.shape)
+                for v in seeing
+            ]
+            fused = 0.4 * fused + 0.6 * sum(collected) / len(seeing)
+        error_J = (fused - data.truth_BJHW[b]).square().sum((1, 2))
+        losses.append((error_J * batch.visibility_BJ[b]).sum())
+    return torch.stack(losses).sum() / batch.visibility_BJ.sum()
+
+
+def adapted(parameters: Parameters, support: SetLoss, steps: int) -> Parameters:
+    for _ in range(steps):
+        slope = torch.func.grad(plain_loss)(parameters, support)
+        parameters = {k: v - STEP_SIZES[k] * slope[k] for k, v in parameters.items()}
+    return parameters
+
+
+@pytest.mark.parametrize("operator", implementations())
+@pytest.mark.parametrize("path", ["higher", "closed_form", "auto"])
+@pytest.mark.parametrize("order", ["second", "first"])
+@pytest.mark.parametrize(("views", "steps"), [(1, 1), (1, 3), (3, 2)])
+def test_outer_gradient_equals_torch_func(
+    operator: str,
+    path: Literal["higher", "closed_form", "auto"],
+    order: Literal["second", "first"],
+    views: int,
+    steps: int,
+) -> None:
+    if (operator, path) == ("reference", "closed_form"):
+        pytest.skip("the reference has no closed form")
+    model, support, query = task(views, operator)
+    start = {name: value.detach() for name, value in model.named_parameters()}
+    inner = InnerConfig(lr=0.01, lr_omega=0.002, steps=steps, order=order, path=path)
+    found = task_gradient(model, support, query, inner, {"omega": 0.002})
+    if order == "second":
+        expected = torch.func.grad(lambda w: plain_loss(adapted(w, support, steps), query))(start)
+    else:
+        expected = torch.func.grad(plain_loss)(adapted(start, support, steps), query)
+    for gradient, name in zip(found.gradients, start, strict=True):
+        scale = float(expected[name].abs().max())
+        assert float((gradient - expected[name]).abs().max()) < 1e-12 * scale
+    assert found.support_loss == pytest.approx(float(plain_loss(start, support)), rel=1e-12)
+    final = plain_loss(adapted(start, support, steps), query)
+    assert found.query_loss == pytest.approx(float(final), rel=1e-12)
+    assert all(torch.equal(start[k], v) for k, v in model.named_parameters())
+
+
+def test_closed_form_is_refused_where_there_is_none() -> None:
+    _, support, query = task(1, "auto")
+    model = NaiveFuse(torch.zeros(1, 30, 30, dtype=torch.float64), GRID)
+    inner = InnerConfig(path="closed_form")
+    with pytest.raises(ConfigError, match=r"inner\.path=higher"):
+        task_gradient(model, support, query, inner)
+    assert len(task_gradient(model, support, query, InnerConfig(path="auto")).gradients) == 1
