@@ -11,8 +11,11 @@ from metafuse_ray.models.operator.shapes import FuseShape
 from metafuse_ray.models.operator.sweeps import PAD, Axes, Sweeps, Warp
 
 CHUNK_PAIRS = {"cpu": 2**20, "cuda": 2**24}
-"""Pairs of a target and a source pixel in a chunk (4 and 64 MiB of W in float32). Larger chunks
-leave the CPU's cache; smaller ones slow the matrix products down."""
+"""Most pairs of a target and a source pixel in a chunk: 4 and 64 MiB of W in float32."""
+
+CHUNK_PIXELS = {"cpu": 2**8, "cuda": 2**14}
+"""Most target pixels in a chunk. More make better matrix products, fewer see less of the source
+and stay in the cache; on CPUs the optimum is flat."""
 
 MAX_LANES = 16
 """Lanes that chunks are dealt to: enough for the cores a worker has, each with its own sums."""
@@ -125,9 +128,11 @@ def affine_of_theta(shape: FuseShape, theta: torch.Tensor) -> torch.Tensor:
 
 
 def _chunks(shape: FuseShape, affine_SP6: torch.Tensor) -> tuple[Chunk, ...]:
-    size = max(1, CHUNK_PAIRS.get(affine_SP6.device.type, 2**22) // max(1, shape.source_pixels))
+    device = affine_SP6.device.type
+    pairs, pixels = CHUNK_PAIRS.get(device, 2**22), CHUNK_PIXELS.get(device, 2**12)
+    size = max(1, min(pixels, pairs // max(1, shape.source_pixels)))
     starts = range(0, shape.target_pixels, size)
-    if affine_SP6.device.type != "cpu":  # reading the limits back would stall the device
+    if device != "cpu":  # reading the limits back would stall the device
         limits = [[[0, shape.source[0]]] * len(starts)] * affine_SP6.shape[0]
     else:
         limits = _visible_rows(shape, affine_SP6, size)
