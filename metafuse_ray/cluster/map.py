@@ -89,41 +89,70 @@ def _map_on_actors(
     )
     factory = [ray.put(make_worker)]
     actors: list[Any] = [remote.remote(cluster.threads) for _ in range(cluster.actors)]
+    window = _Window(actors)
     try:
-        yield from _collect(actors, factory, iter(items))
+        yield from _collect(window, factory, iter(items))
     finally:
+        window.cancel()
         for actor in actors:
             ray.kill(actor)
 
 
-def _collect(
-    actors: list[Any], factory: list[ray.ObjectRef], items: Iterator[Item]
-) -> Iterator[Any]:
-    window: deque[ray.ObjectRef] = deque()  # in item order
-    at_work: dict[ray.ObjectRef, int] = {}  # unfinished -> number of its actor
-    load = [0] * len(actors)
-    more = True
+class _Window:
+    """The items under way, in item order.
+
+    Attributes:
+        order: References, the oldest first.
+        at_work: The unfinished among them -> number of its actor.
+    """
+
+    def __init__(self, actors: list[Any]) -> None:
+        self.order: deque[ray.ObjectRef] = deque()
+        self.at_work: dict[ray.ObjectRef, int] = {}
+        self._actors = actors
+        self._load = [0] * len(actors)
+
+    def has_room(self) -> bool:
+        few = len(self.order) < _WINDOW_PER_ACTOR * len(self._actors)
+        return few and min(self._load) < _QUEUED_PER_ACTOR
+
+    def submit(self, factory: list[ray.ObjectRef], item: Any) -> None:
+        freest = self._load.index(min(self._load))
+        reference = self._actors[freest].call.remote(factory, item)
+        self.order.append(reference)
+        self.at_work[reference] = freest
+        self._load[freest] += 1
+
+    def wait(self) -> None:
+        finished, _ = ray.wait(list(self.at_work), num_returns=1)
+        for reference in finished:
+            self._load[self.at_work.pop(reference)] -= 1
+
+    def take_finished(self) -> Iterator[ray.ObjectRef]:
+        while self.order and self.order[0] not in self.at_work:
+            yield self.order.popleft()
+
+    def cancel(self) -> None:
+        # Otherwise Ray announces retries of what is about to be killed.
+        for reference in self.at_work:
+            ray.cancel(reference)
+
+
+def _collect(window: _Window, factory: list[ray.ObjectRef], items: Iterator[Any]) -> Iterator[Any]:
+    ended = False
     while True:
-        while more and len(window) < _WINDOW_PER_ACTOR * len(actors):
-            freest = load.index(min(load))
-            if load[freest] >= _QUEUED_PER_ACTOR:
-                break
+        while not ended and window.has_room():
             try:
                 item = next(items)
             except StopIteration:
-                more = False
-                break
-            reference = actors[freest].call.remote(factory, item)
-            window.append(reference)
-            at_work[reference] = freest
-            load[freest] += 1
-        if not window:
+                ended = True
+            else:
+                window.submit(factory, item)
+        if not window.order:
             return
-        finished, _ = ray.wait(list(at_work), num_returns=1)
-        for reference in finished:
-            load[at_work.pop(reference)] -= 1
-        while window and window[0] not in at_work:
-            yield _result(window.popleft())
+        window.wait()
+        for reference in window.take_finished():
+            yield _result(reference)
 
 
 def _result(reference: ray.ObjectRef) -> Any:

@@ -8,11 +8,12 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 import metafuse_ray
 from metafuse_ray.config.schema import ClusterConfig
@@ -55,11 +56,12 @@ def ensure_ray(cluster: ClusterConfig) -> Iterator[None]:
     try:
         if address:
             _knock(address)
-        ray.init(
-            logging_level=logging.ERROR,
-            log_to_driver=_log.isEnabledFor(logging.DEBUG),
-            **options,
-        )
+        with nullcontext() if address else _loopback():
+            ray.init(
+                logging_level=logging.ERROR,
+                log_to_driver=_log.isEnabledFor(logging.DEBUG),
+                **options,
+            )
     except Exception as error:
         where = f"join the Ray cluster at {address}" if address else "start a local Ray cluster"
         raise WorkerFailedError(
@@ -108,7 +110,6 @@ def _local_options(cluster: ClusterConfig) -> dict[str, Any]:
         "num_cpus": max(wanted, _own_cpus()),
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES,
-        "_node_ip_address": "127.0.0.1",
         # With the threads here too, actors fit the workers that Ray starts in advance.
         "runtime_env": {"env_vars": {"PYTHONPATH": path, **_thread_variables(cluster)}},
     }
@@ -116,6 +117,28 @@ def _local_options(cluster: ClusterConfig) -> dict[str, Any]:
 
 def _thread_variables(cluster: ClusterConfig) -> dict[str, str]:
     return dict.fromkeys(_THREAD_VARIABLES, str(cluster.threads))
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Let a cluster that starts inside the block listen on the loopback interface alone.
+
+    No public option does (``_node_ip_address="127.0.0.1"`` is replaced by the machine's address).
+    This is the switch that Ray itself throws on macOS: a variable for the processes to come, and
+    the constant that this process read from it when it imported Ray.
+    """
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    variable = os.environ.get(name)
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[name]
+        if variable is not None:
+            os.environ[name] = variable
 
 
 def _knock(address: str) -> None:

@@ -130,6 +130,10 @@ def test_actors_have_the_threads_of_the_config() -> None:
     assert list(ordered_map(Environment, ["OMP_NUM_THREADS"], cluster)) == ["3"]
 
 
+def test_local_cluster_listens_on_the_loopback_interface_alone() -> None:
+    assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
+
+
 def test_session_of_the_caller_is_left_running() -> None:
     with ensure_ray(RAY):
         pass
