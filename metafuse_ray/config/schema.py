@@ -57,8 +57,12 @@ class DataConfig:
     """Rows and columns of the heatmaps."""
     crop_px: PositiveInt = 256
     """Side of the square person crop, in crop pixels."""
+    crop: Literal["box", "cube"] = "box"
+    """Crop around the person's box in each image, or around a cube of fixed size in the world."""
     crop_scale: PositiveFloat = 1.25
-    """Side of the crop over the longer side of the person's box."""
+    """Side of a box crop over the longer side of the person's box."""
+    crop_cube_m: PositiveFloat = 2.5
+    """Side of the cube of a cube crop, in metres."""
     min_visible_share: OpenShare = 0.5
     """A view sees a person where at least this share of the labelled joints lies in its image."""
     heatmap_dtype: Literal["float16", "uint8"] = "float16"

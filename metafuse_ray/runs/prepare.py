@@ -16,7 +16,7 @@ import numpy as np
 from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.blocks import CameraBlock
-from metafuse_ray.data.labels import ProjectedLabels, project_labels
+from metafuse_ray.data.labels import ProjectedLabels, cube_side, project_labels
 from metafuse_ray.data.recording import Recording, read_recording
 from metafuse_ray.data.shards import ShardSet, ShardWriter, export_parquet
 from metafuse_ray.data.splits import split_cameras
@@ -59,7 +59,7 @@ def prepare(config: RunConfig, make_backbone: Callable[[], PoseBackbone] | None 
         dtype=config.data.heatmap_dtype,
         train_cameras=train,
         test_cameras=test,
-        source=_source(recording, backbone),
+        source=_source(config, recording, backbone),
     ) as writer:
         writer.append_samples(recording.samples)
         _write_cameras(config, recording, make_backbone, writer)
@@ -115,6 +115,7 @@ def _chunks(config: RunConfig, recording: Recording) -> Iterator[_Chunk]:
             config.data.crop_px,
             config.data.crop_scale,
             config.data.min_visible_share,
+            cube_side(config.data, recording.rig),
         )
         for rows in _row_ranges(recording.samples.frame, config.backbone.batch_size):
             part = ProjectedLabels(
@@ -165,11 +166,14 @@ def _block(labels: ProjectedLabels, seen_heatmaps: np.ndarray) -> CameraBlock:
     )
 
 
-def _source(recording: Recording, backbone: PoseBackbone) -> dict[str, Any]:
+def _source(config: RunConfig, recording: Recording, backbone: PoseBackbone) -> dict[str, Any]:
     sizes = {f"{camera.width}x{camera.height}" for camera in recording.rig.cameras}
     return {
         "kind": "recording",
         "sequence": recording.name,
+        # Where pictures of an evaluation find the images again.
+        "directory": str(Path(config.data.sequence or "").resolve()),
+        "camera_type": config.data.camera_type,
         "image_size": sorted(sizes),
         "backbone": {"name": backbone.name, "sha256": backbone.digest},
         "labels": "3D poses of the recording, projected",
