@@ -85,10 +85,17 @@ def _numba() -> Sweeps:
     return numba_sweeps()
 
 
+def _triton() -> Sweeps:
+    from metafuse_ray.models.operator.triton_sweeps import triton_sweeps
+
+    return triton_sweeps()
+
+
 # One line adds an implementation: the device types it runs on and what makes its sweeps, imported
 # when first wanted. Fastest first; "auto" takes the first that works.
 _TABLE: dict[str, tuple[tuple[str, ...], Callable[[], Sweeps]]] = {
     "numba": (("cpu",), _numba),
+    "triton": (("cuda",), _triton),
     "torch": (("cpu", "cuda", "mps", "xpu"), _torch),
 }
 

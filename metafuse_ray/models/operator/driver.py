@@ -251,5 +251,8 @@ def _walk(
                 if chunk.last > chunk.first:
                     step(chunk, room)
 
-    run_lanes(len(lanes), work)
+    if plan.padded.device.type == "cpu":
+        run_lanes(len(lanes), work)
+    else:  # a device keeps itself busy
+        work(range(len(lanes)))
     return cells_L
