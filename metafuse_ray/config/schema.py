@@ -80,13 +80,13 @@ class SimulateConfig:
     calibration: str | None = None
     """A Panoptic calibration file to film with; a procedural dome where empty."""
     motion: str | None = None
-    """Motion: a mocap .npz or a Panoptic pose folder; procedural where empty."""
+    """Motion: a mocap .npz or a Panoptic recording's folder; procedural where empty."""
     clips: PositiveInt = 24
-    """Clips to film."""
+    """Clips to film; a recording is cut into as many as it fills, and at least two."""
     frames_per_clip: PositiveInt = 50
-    """Frames of a clip."""
+    """Frames of a clip; of a recording, the most."""
     people: Annotated[int, Field(ge=1, le=6)] = 2
-    """People in the dome at a time; they occlude each other."""
+    """People in the dome at a time; they occlude each other (a recording brings its own)."""
     frame_step: PositiveInt = 3
     """Keep one frame in so many of 30 Hz motion."""
     test_clip_share: OpenShare = 0.25
