@@ -106,7 +106,7 @@ class NaiveFuseMethod:
             NaiveFuse(torch.from_numpy(start), grid),
             batch,
             steps=settings.naive_steps,
-            optimizer=_adam({"weight_VPQ": settings.naive_lr}),
+            optimizer=adam({"weight_VPQ": settings.naive_lr}),
             batch_size=settings.batch_size,
             self_weight=PUBLISHED_SELF_WEIGHT,
             sigma_px=self.config.model.target_sigma * width,
@@ -173,7 +173,7 @@ class AffineMethod:
             AffineFusion(start.omega.clone(), theta_VP23, grid, self.config.model.operator),
             batch,
             steps=settings.steps,
-            optimizer=_adam({"theta_VP23": settings.lr, "omega": settings.lr_omega}),
+            optimizer=adam({"theta_VP23": settings.lr, "omega": settings.lr_omega}),
             batch_size=settings.batch_size,
             self_weight=self.config.model.self_weight,
             sigma_px=self.config.model.target_sigma * grid[1],
@@ -181,7 +181,7 @@ class AffineMethod:
         )
 
 
-def _adam(rates: dict[str, float]) -> Callable[[nn.Module], torch.optim.Optimizer]:
+def adam(rates: dict[str, float]) -> Callable[[nn.Module], torch.optim.Optimizer]:
     """Return a maker of Adam with a step size a parameter; 0 freezes the parameter."""
 
     def make(model: nn.Module) -> torch.optim.Optimizer:
@@ -190,7 +190,8 @@ def _adam(rates: dict[str, float]) -> Callable[[nn.Module], torch.optim.Optimize
             parameter.requires_grad_(rates[name] > 0)
             if rates[name] > 0:
                 groups.append({"params": [parameter], "lr": rates[name]})
-        return torch.optim.Adam(groups)
+        # Fused: no temporaries, which for NaiveFuse are as large as its weights.
+        return torch.optim.Adam(groups, fused=True)
 
     return make
 

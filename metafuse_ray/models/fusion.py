@@ -74,11 +74,10 @@ class NaiveFuse(ViewFusion):
     def transport(self, sources_VBJhw: torch.Tensor) -> torch.Tensor:
         """Multiply with the weights; the joints share them."""
         views, batch, joints = sources_VBJhw.shape[:3]
-        flat = sources_VBJhw.reshape(views, batch * joints, -1)
-        carried = torch.stack(
-            [view @ weight.T for view, weight in zip(flat, self.weight_VPQ, strict=True)]
-        )
-        return carried.reshape(views, batch, joints, *self.grid)
+        sources_VRQ = sources_VBJhw.reshape(views, batch * joints, -1)
+        # One product whose gradient to the weights comes out once and in their own layout.
+        carried_VPR = torch.bmm(self.weight_VPQ, sources_VRQ.mT)
+        return carried_VPR.mT.reshape(views, batch, joints, *self.grid)
 
 
 class AffineFusion(ViewFusion):
