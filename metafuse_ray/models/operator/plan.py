@@ -97,7 +97,8 @@ class Plan:
 def by_sample(shape: FuseShape, tensor: torch.Tensor) -> torch.Tensor:
     """(B, J, rows, columns) as contiguous (S, R, pixels)."""
     samples = shape.batch if shape.per_sample else 1
-    return tensor.reshape(samples, shape.batch * shape.joints // max(samples, 1), -1).contiguous()
+    maps = shape.joints if shape.per_sample else shape.batch * shape.joints
+    return tensor.reshape(samples, maps, tensor.shape[-2] * tensor.shape[-1]).contiguous()
 
 
 def pad(omega: torch.Tensor) -> torch.Tensor:

@@ -119,6 +119,16 @@ def test_zero_heatmaps_give_zeros(implementation: str) -> None:
 
 @pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("per_sample", [False, True])
+def test_no_samples_give_no_gradient(implementation: str, per_sample: bool) -> None:
+    case = fusion_case(4, batch=0, per_sample=per_sample)
+    fused, *gradients = everything(case, implementation)
+    assert fused.shape == (0, 3, 3, 5)
+    assert [tensor.shape for tensor in gradients[:3]] == [tensor.shape for tensor in case.inputs]
+    assert not any(bool(tensor.any()) for tensor in gradients)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("per_sample", [False, True])
 @pytest.mark.parametrize(("source", "target"), [((3, 4), (2, 3)), ((4, 2), (1, 3))])
 def test_gradients_match_finite_differences(
     implementation: str, per_sample: bool, source: tuple[int, int], target: tuple[int, int]
