@@ -1,6 +1,6 @@
 """Time and memory of the fusion operator against the plain forms and a peer, in one command.
 
-    python benchmarks/fusion_operator.py --json FILE [--markdown FILE] [--repeats 3] [--cases ...]
+    python benchmarks/fusion_operator.py --json FILE [--markdown FILE] [--readme README.md]
 
 Every measurement is a fresh process on one thread; forms and the rate of matrix products are
 measured in turn, so that a busy machine slows them alike. Time is CPU time of the first run at full
@@ -22,12 +22,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from fusion_forms import CASES, JOINTS, OURS, PLAIN, Case, Task, forms_of, run_form
-from fusion_report import markdown
+from fusion_report import markdown, renew_section
 
 from metafuse_ray.models.operator.dispatch import sweeps_for
 from metafuse_ray.models.operator.plan import Plan
@@ -39,22 +40,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", type=Path, required=True, help="results")
     parser.add_argument("--markdown", type=Path, help="the tables that are also printed")
+    parser.add_argument("--readme", type=Path, help="a page whose performance section to renew")
     parser.add_argument("--repeats", type=int, default=3, help="processes a measurement")
     parser.add_argument("--cases", nargs="*", default=[case.name for case in CASES])
+    parser.add_argument("--render", action="store_true", help="measure nothing: read the JSON")
     arguments = parser.parse_args()
-    cases = [case for case in CASES if case.name in arguments.cases]
-    results = {
-        "machine": describe_machine(),
-        "repeats": arguments.repeats,
-        "cases": [measure_case(case, arguments.repeats) for case in cases],
-        "threads": measure_threads(CASES[0], arguments.repeats),
-    }
-    results["ratios"] = {case["name"]: case["forms"][OURS]["ratios"] for case in results["cases"]}
-    arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    if arguments.render:
+        results = json.loads(arguments.json.read_text())
+    else:
+        results = measure(arguments.cases, arguments.repeats)
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     text = markdown(results)
     if arguments.markdown:
         arguments.markdown.write_text(text)
+    if arguments.readme:
+        renewed = renew_section(arguments.readme.read_text(), results)
+        arguments.readme.write_text(renewed)
     print(text)
+
+
+def measure(names: Sequence[str], repeats: int) -> dict[str, Any]:
+    """Measure some cases, and the gain of a second thread."""
+    cases = [measure_case(case, repeats) for case in CASES if case.name in names]
+    return {
+        "machine": describe_machine(),
+        "repeats": repeats,
+        "ratios": {case["name"]: case["forms"][OURS]["ratios"] for case in cases},
+        "cases": cases,
+        "threads": measure_threads(CASES[0], repeats),
+    }
 
 
 def describe_machine() -> dict[str, Any]:
@@ -70,7 +84,6 @@ def describe_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "load_before": os.getloadavg()[0],
     }
 
 

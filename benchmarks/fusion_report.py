@@ -27,7 +27,6 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def _case(case: dict[str, Any]) -> str:
-    title = case["name"].replace("_", " ")
     note = (
         f"Floor: {case['products']} products, {case['floor_s']:.3f} s at "
         f"{case['gflops_per_s']:.0f} GFLOP/s. Pixel pairs in sight: {case['visible_share']:.0%} "
@@ -39,7 +38,15 @@ def _case(case: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
         *(_row(name, form) for name, form in case["forms"].items()),
     ]
-    return "\n".join([f"## {title}", "", note, "", *rows, ""])
+    return "\n".join([f"## {_title(case)}", "", note, "", *rows, ""])
+
+
+def _title(case: dict[str, Any]) -> str:
+    *words, grid, shots = case["name"].removesuffix("_random").split("_")
+    grid = grid.replace("x", " x ")
+    start = ", random start" if case["name"].endswith("_random") else ""
+    words = " ".join(words)
+    return f"{words[0].upper()}{words[1:]}, {grid}, K = {shots[1:]}{start}"
 
 
 def _row(name: str, form: dict[str, Any]) -> str:
@@ -60,6 +67,52 @@ def _threads(threads: dict[str, Any]) -> str:
             f"{threads['case']}: {wall[1]:.3f} s of wall time on one thread, {wall[2]:.3f} s on "
             f"two ({threads['speedup']:.2f} times; load of the machine {threads['load']:.1f}), "
             f"{bits}.",
+            "",
+        ]
+    )
+
+
+_BEGIN, _END = "<!-- performance: begin -->", "<!-- performance: end -->"
+
+
+def renew_section(page: str, results: dict[str, Any]) -> str:
+    """A page with the text between its two performance marks made anew.
+
+    Raises:
+        ValueError: The page lacks the marks.
+    """
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"the page needs a line {_BEGIN} and, below it, a line {_END}")
+    return f"{before}{begin}\n{section(results)}{end}{after}"
+
+
+def section(results: dict[str, Any]) -> str:
+    """The README's summary: our default against the better plain form and the peer."""
+    rows = []
+    for case in results["cases"]:
+        ratios = case["forms"]["fuse (numba) + higher"]["ratios"]
+        simple = case["forms"]["fuse (torch) + higher"]["ratios"]
+        rows.append(
+            f"| {_title(case)} | {ratios['cpu_time']:.1f} | {ratios['peak_memory']:.0f} "
+            f"| {ratios['share_of_floor']:.0%} | {simple['cpu_time']:.1f} |"
+        )
+    machine = results["machine"]
+    return "\n".join(
+        [
+            "",
+            "| one task, 15 joints | times faster | times less memory | share of the floor "
+            "| PyTorch only: times faster |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+            f"Against the better of `grid_sample` and gather through `higher`; {machine['cores']} "
+            f"cores ({machine['processor']}), one thread, medians of {results['repeats']} fresh "
+            "processes in turn. The floor is the time of the matrix products that nothing can "
+            "avoid. Details, TorchOpt and the closed form: [docs/performance.md]"
+            "(docs/performance.md), made by `benchmarks/fusion_operator.py`, as is this table.",
+            "",
             "",
         ]
     )

@@ -104,7 +104,8 @@ class _Point:
         residual_BJHW = square.offset_BJHW.clone()
         for view, mix_B111 in zip(self._views, square.mix_VB111, strict=True):
             residual_BJHW.addcmul_(mix_B111, view.fused())
-        self.loss = (residual_BJHW.square() * square.weight_BJ11).sum()
+        error_BJ11 = residual_BJHW.square().sum((-2, -1), keepdim=True)
+        self.loss = (error_BJ11 * square.weight_BJ11).sum()
         self._slope_BJHW = residual_BJHW.mul_(2 * square.weight_BJ11)
 
     def gradient(self) -> Weights:
