@@ -13,6 +13,7 @@ from metafuse_ray.models.fusion import NaiveFuse, ViewFusion
 from metafuse_ray.models.losses import heatmap_loss, target_heatmaps
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
+Schedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 
 
 def fit_by_steps(
@@ -25,6 +26,7 @@ def fit_by_steps(
     self_weight: float,
     sigma_px: float,
     random: np.random.Generator,
+    schedule: Schedule | None = None,
 ) -> Iterator[tuple[int, ViewFusion]]:
     """Take optimiser steps on the heatmap loss; yield the model at each of some numbers of steps.
 
@@ -37,9 +39,11 @@ def fit_by_steps(
         self_weight: Lambda of the loss.
         sigma_px: Sigma of the target Gaussians in heatmap pixels.
         random: Draws the batches.
+        schedule: Lowers the step size, once a step; a constant step size where empty.
     """
     truth = target_heatmaps(batch, sigma_px)
     stepper = optimizer(model)
+    scheduler = schedule(stepper) if schedule else None
     order = _batches(len(batch), batch_size, random)
     taken = 0
     for wanted in steps:
@@ -49,6 +53,8 @@ def fit_by_steps(
             fused = model(part, self_weight)
             heatmap_loss(fused, truth[torch.as_tensor(rows)], part.visibility_BJ).backward()
             stepper.step()
+            if scheduler:
+                scheduler.step()
         taken = wanted
         yield wanted, model
 

@@ -14,6 +14,9 @@ from metafuse_ray.config.schema import InnerConfig
 Loss = Callable[[nn.Module], torch.Tensor]
 """Scores a model on a fixed support or query set."""
 
+Conditioner = Callable[[torch.Tensor], torch.Tensor]
+"""A symmetric linear map of a parameter's gradient, applied before the step."""
+
 
 @dataclass(frozen=True, eq=False)
 class OuterGradient:
@@ -36,6 +39,7 @@ def outer_gradient(
     query_loss: Loss,
     inner: InnerConfig,
     step_sizes: dict[str, float] | None = None,
+    conditioners: dict[str, Conditioner] | None = None,
 ) -> OuterGradient:
     """Adapt on the support set and differentiate the query loss through the adaptation.
 
@@ -46,12 +50,19 @@ def outer_gradient(
         inner: Step size (alpha), number of steps, and order. In first order the inner steps are
             taken as constants: the gradient with respect to the adapted weights.
         step_sizes: Step size of single parameters, by name, where it is not alpha.
+        conditioners: What the inner gradient of single parameters, by name, goes through.
     """
     second_order = inner.order == "second"
     groups = [
         {"params": [parameter], "lr": (step_sizes or {}).get(name, inner.lr)}
         for name, parameter in model.named_parameters()
     ]
+    maps = [(conditioners or {}).get(name) for name, _ in model.named_parameters()]
+
+    def condition(gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        pairs = zip(maps, gradients, strict=True)
+        return [gradient if map_ is None else map_(gradient) for map_, gradient in pairs]
+
     # copy_initial_weights=True, higher's default, would cut the path to the initial weights.
     with higher.innerloop_ctx(
         model,
@@ -63,7 +74,7 @@ def outer_gradient(
         for _ in range(inner.steps):
             loss = support_loss(adapted)
             first_loss = loss.detach() if first_loss is None else first_loss
-            optimizer.step(loss)
+            optimizer.step(loss, grad_callback=condition)
         final_loss = query_loss(adapted)
         wanted = model.parameters() if second_order else adapted.parameters()
         gradients = torch.autograd.grad(final_loss, list(wanted))

@@ -1,11 +1,12 @@
 """The gradient through plain SGD steps on the squared error, written down instead of recorded.
 
 With L the support loss, v_T the gradient of the query loss at the adapted weights, and the inner
-steps w_{t+1} = w_t - alpha grad L(w_t), the outer gradient is v_0 of
+steps w_{t+1} = w_t - A grad L(w_t), the outer gradient is v_0 of
 
-    v_t = v_{t+1} - H(w_t) (alpha v_{t+1})        (t = T - 1, ..., 0)
+    v_t = v_{t+1} - H(w_t) A v_{t+1}        (t = T - 1, ..., 0)
 
-where H, the Hessian of L, is symmetric. The loss is a square of the fused heatmaps, so one
+where H, the Hessian of L, is symmetric, and so is A: the step sizes (alpha) and what conditions
+the gradients. The loss is a square of the fused heatmaps, so one
 Hessian-vector product takes three matrix products a chunk and no graph (EVIDENCE, "The fusion
 operator"). The same numbers as `adapt.inner` up to rounding, in less memory.
 """
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from metafuse_ray.adapt.inner import OuterGradient
+from metafuse_ray.adapt.inner import Conditioner, OuterGradient
 from metafuse_ray.adapt.set_loss import SetLoss
 from metafuse_ray.config.schema import InnerConfig
 from metafuse_ray.models.fusion import AffineFusion, own_weight
@@ -32,10 +33,18 @@ def closed_form_gradient(
     query: SetLoss,
     inner: InnerConfig,
     step_sizes: dict[str, float] | None = None,
+    conditioners: dict[str, Conditioner] | None = None,
 ) -> OuterGradient:
     """Do what ``adapt.inner.outer_gradient`` does; see there for the arguments."""
-    sizes = step_sizes or {}
-    alpha = (sizes.get("omega", inner.lr), sizes.get("theta_VP23", inner.lr))
+
+    def along(name: str, gradient: torch.Tensor) -> torch.Tensor:
+        conditioner = (conditioners or {}).get(name)
+        moved = gradient if conditioner is None else conditioner(gradient)
+        return (step_sizes or {}).get(name, inner.lr) * moved
+
+    def step_along(gradient: Weights) -> Weights:
+        return along("omega", gradient[0]), along("theta_VP23", gradient[1])
+
     support_set, query_set = _Square.of(support), _Square.of(query)
     weights: Weights = (model.omega.detach(), model.theta_VP23.detach())
     path: list[_Point] = []
@@ -43,14 +52,14 @@ def closed_form_gradient(
     for step in range(inner.steps):
         point = _Point(model, support_set, weights)
         support_loss = float(point.loss) if step == 0 else support_loss
-        weights = _minus(weights, _times(alpha, point.gradient()))
+        weights = _minus(weights, step_along(point.gradient()))
         if inner.order == "second":
             path.append(point)
     point = _Point(model, query_set, weights)
     query_loss, gradient = float(point.loss), point.gradient()
     del point  # make room
     while path:
-        gradient = _minus(gradient, path.pop().curvature(_times(alpha, gradient)))
+        gradient = _minus(gradient, path.pop().curvature(step_along(gradient)))
     return OuterGradient(gradient, support_loss, query_loss)
 
 
@@ -142,7 +151,3 @@ def _plus(one: Weights, two: Weights) -> Weights:
 
 def _minus(one: Weights, two: Weights) -> Weights:
     return one[0] - two[0], one[1] - two[1]
-
-
-def _times(factors: tuple[float, float], weights: Weights) -> Weights:
-    return factors[0] * weights[0], factors[1] * weights[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metafuse_ray.adapt.inner import OuterGradient, outer_gradient
+from metafuse_ray.adapt.inner import Conditioner, OuterGradient, outer_gradient
 from metafuse_ray.adapt.inner_closed_form import closed_form_gradient
 from metafuse_ray.adapt.set_loss import SetLoss
 from metafuse_ray.config.schema import InnerConfig
@@ -16,6 +16,7 @@ def task_gradient(
     query: SetLoss,
     inner: InnerConfig,
     step_sizes: dict[str, float] | None = None,
+    conditioners: dict[str, Conditioner] | None = None,
 ) -> OuterGradient:
     """Adapt on the support set and differentiate the query loss through the adaptation.
 
@@ -27,11 +28,11 @@ def task_gradient(
     """
     if inner.path != "higher":
         if isinstance(model, AffineFusion) and model.operator != "reference":
-            return closed_form_gradient(model, support, query, inner, step_sizes)
+            return closed_form_gradient(model, support, query, inner, step_sizes, conditioners)
         if inner.path == "closed_form":
             raise ConfigError(
                 "inner.path=closed_form needs the affine model and an operator other than the "
                 f"reference, got {type(model).__name__}; set inner.path=higher",
                 key="inner.path",
             )
-    return outer_gradient(model, support, query, inner, step_sizes)
+    return outer_gradient(model, support, query, inner, step_sizes, conditioners)

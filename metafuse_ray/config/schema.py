@@ -117,14 +117,16 @@ class ModelConfig:
 
     start: Literal["blob", "random"] = "blob"
     """Start of omega and theta: a blob translated to each target pixel, or random as published."""
-    self_weight: Share = 0.5
-    """Lambda: the weight of the view's own heatmap against the mean of the other views."""
+    self_weight: Share = 0.3
+    """Lambda of training: the weight of a view's own heatmap against the mean of the others."""
     blob_sigma_x: PositiveFloat = 0.08
     """Width of the blob start along x, as a share of the grid's width."""
-    blob_sigma_y: PositiveFloat = 0.0625
+    blob_sigma_y: PositiveFloat = 0.04
     """Width of the blob start along y, as a share of the grid's height."""
     blob_gain: PositiveFloat = 1.3
     """Sum of the blob start's weights: what a unit source pixel adds to the target in all."""
+    theta_smoothing: Share = 0.2
+    """Smoothing of theta's updates over target pixels, a share of the width; 0 as published."""
     target_sigma: PositiveFloat = 0.03125
     """Sigma of the target Gaussians as a share of the grid's width (2 px of 64)."""
     operator: Literal["auto", "reference", "torch", "numba", "triton"] = "auto"
@@ -135,9 +137,9 @@ class ModelConfig:
 class InnerConfig:
     """The inner loop: adaptation to one task."""
 
-    lr: PositiveFloat = 0.003
-    """Alpha: step size of the inner loop."""
-    lr_omega: Annotated[float, Field(ge=0)] | None = None
+    lr: PositiveFloat = 3.0
+    """Alpha: step size of the inner loop (the loss is a sum over pixels, theta normalised)."""
+    lr_omega: Annotated[float, Field(ge=0)] | None = 0.003
     """Step size for omega where it differs from alpha; 0 keeps omega in the inner loop."""
     steps: PositiveInt = 1
     """Inner steps; 1 in Algorithm 1."""
@@ -151,9 +153,9 @@ class InnerConfig:
 class OuterConfig:
     """The outer loop: meta-update of omega and theta."""
 
-    lr: PositiveFloat = 0.002
+    lr: PositiveFloat = 0.0005
     """Beta: step size of the outer loop."""
-    lr_omega: Annotated[float, Field(ge=0)] | None = None
+    lr_omega: Annotated[float, Field(ge=0)] | None = 0.0001
     """Step size for omega where it differs from beta."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Outer optimiser; sgd is Algorithm 1 to the letter."""
@@ -187,7 +189,7 @@ class MetaConfig:
 class AdaptConfig:
     """Fine-tuning of a new rig on labelled frames."""
 
-    lr: PositiveFloat = 0.02
+    lr: PositiveFloat = 0.1
     """Adam step size of theta."""
     lr_omega: Annotated[float, Field(ge=0)] = 0.0
     """Adam step size of omega; 0 keeps omega, as published."""
@@ -197,14 +199,14 @@ class AdaptConfig:
     """Labelled frames a step."""
     folds: Annotated[int, Field(ge=2, le=10)] = 3
     """Blocks of time into which the labelled frames are cut to choose steps and lambda."""
-    self_weights: tuple[Share, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    self_weights: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     """Values of lambda to choose from; 1 is No-Fusion."""
     caution: Annotated[float, Field(ge=0)] = 1.0
     """Standard errors by which fusion must beat No-Fusion on held-out frames to be used."""
     naive_lr: PositiveFloat = 0.001
-    """Adam step size of NaiveFuse as published."""
-    naive_steps: tuple[NaturalInt, ...] = (0, 50, 100, 200)
-    """Numbers of steps of NaiveFuse as published to choose from."""
+    """Adam step size of NaiveFuse as published; a tenth of it from 2/3, again from 5/6 on."""
+    naive_epochs: PositiveInt = 30
+    """Passes over the labelled frames of NaiveFuse as published."""
     ridges: tuple[PositiveFloat, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     """Regularisers of NaiveFuse ridge to choose from."""
     cameras: tuple[str, ...] | None = None
@@ -240,6 +242,8 @@ class EvaluateConfig:
     """Cameras of a rig."""
     seeds: PositiveInt = 1
     """Draws of the labelled frames a rig."""
+    label_clips: PositiveInt = 1
+    """Recordings (clips) that the labelled frames come from; more where these do not hold N."""
     test_frames: PositiveInt = 400
     """Test samples a rig at the most, evenly spaced in time."""
     robust_threshold_px: PositiveFloat = 8.0

@@ -96,7 +96,9 @@ class CellWorker:
     def _load_labelled(self, cell: Cell) -> RigBatch:
         # A method without labels still has a batch, of which it uses the views alone.
         frames = max(cell.labelled_frames, 1)
-        rows = labelled_rows(self._shards, cell.rig, frames, (self._config.seed, cell.draw))
+        address = (self._config.seed, cell.draw)
+        clips = self._config.evaluate.label_clips
+        rows = labelled_rows(self._shards, cell.rig, frames, clips, address)
         return load_rig_batch(self._shards, cell.rig, rows)
 
     def _load_test_batch(self, rig: tuple[str, ...]) -> RigBatch:

@@ -38,16 +38,18 @@ def draw_rigs(cameras: Sequence[str], views: int, rigs: int, seed: int) -> list[
 
 
 def labelled_rows(
-    shards: ShardSet, rig: Sequence[str], frames: int, address: tuple[int, ...]
+    shards: ShardSet, rig: Sequence[str], frames: int, clips: int, address: tuple[int, int]
 ) -> np.ndarray:
     """Draw the labelled samples of a rig: training rows that two or more of its views see.
 
-    Draws of more samples contain those of fewer, as a person who labels on would have it.
+    They come from a few recordings (clips), as a lab labels them, and not from all over. Draws of
+    more samples contain those of fewer, as a person who labels on would have it.
 
     Args:
         shards: Where the rows are.
         rig: Names of its cameras.
         frames: N, labelled person-frames.
+        clips: Recordings to draw from; further ones are added where these hold too few.
         address: (seed, draw).
 
     Raises:
@@ -58,12 +60,17 @@ def labelled_rows(
         raise NotEnoughFramesError(
             f"rig {' '.join(rig)} has {len(rows)} training samples seen by two or more views, but"
             f" {frames} labelled frames are asked for; lower evaluate.labelled_frames or"
-            " adapt.frames",
+            " adapt.frames, or record more",
             rig=tuple(rig),
             frames=len(rows),
         )
     seed, draw = address
-    return np.sort(generator(seed, "labels", *rig, draw).permutation(rows)[:frames])
+    random = generator(seed, "labels", *rig, draw)
+    clip_of = shards.samples.clip[rows]
+    order = random.permutation(np.unique(clip_of))
+    shuffled = [random.permutation(rows[np.isin(clip_of, order[:clips])])]
+    shuffled += [random.permutation(rows[clip_of == clip]) for clip in order[clips:]]
+    return np.sort(np.concatenate(shuffled)[:frames])
 
 
 def test_rows(shards: ShardSet, rig: Sequence[str], most: int, whole: bool) -> np.ndarray:

@@ -14,6 +14,7 @@ from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.models.fusion import AffineFusion
 from metafuse_ray.models.losses import target_heatmaps
+from metafuse_ray.models.smoothing import ThetaSmoothing
 
 
 class TaskWorker:
@@ -29,6 +30,10 @@ class TaskWorker:
         self.device = torch.device(device)
         shards = ShardSet.open(config.data.shards)
         self.sampler = EpisodeSampler(shards, config.episode.shots, config.seed)
+
+        sigma = config.model.theta_smoothing
+        smoothing = ThetaSmoothing(shards.grid, sigma, self.device) if sigma else None
+        self._conditioners = {"theta_VP23": smoothing.condition} if smoothing else {}
 
     def open(self, cameras: tuple[str, ...]) -> None:
         """Open and verify the files of some cameras, before the first round needs them."""
@@ -57,6 +62,7 @@ class TaskWorker:
             self._loss(episode.query),
             config.inner,
             step_sizes={} if lr_omega is None else {"omega": lr_omega},
+            conditioners=self._conditioners,
         )
         omega, theta = (gradient.cpu().numpy() for gradient in result.gradients)
         return MetaGradient(

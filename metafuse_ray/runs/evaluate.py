@@ -74,7 +74,7 @@ def plan_cells(config: RunConfig, shards: ShardSet) -> list[Cell]:
     cells = []
     for rig in rigs:
         test_shards.rig.subset(rig)
-        labelled_rows(shards, rig, max(wanted.labelled_frames), (config.seed, 0))
+        labelled_rows(shards, rig, max(wanted.labelled_frames), 1, (config.seed, 0))
         test_rows(test_shards, rig, wanted.test_frames, test_shards is not shards)
         if "No-Fusion" in wanted.methods:
             cells.append(Cell(rig, 0, 0, "No-Fusion"))
