@@ -16,6 +16,7 @@ from metafuse_ray.shapes import Grid
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+_DIGEST = "content_xxh3_64"
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
-        """Return the manifest as indented JSON."""
-        return json.dumps(self.__dict__, indent=1)
+        """Return the manifest as indented JSON, with the digest of its own content."""
+        return json.dumps({**self.__dict__, _DIGEST: _digest(self.__dict__)}, indent=1)
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:
@@ -55,7 +56,7 @@ class Manifest:
 
         Raises:
             StorageError: There is no readable manifest in the folder.
-            ShardFormatError: It is of another version, or damaged.
+            ShardFormatError: It is of another version, damaged or altered.
         """
         path = directory / MANIFEST_FILE
         if not path.is_file():
@@ -75,6 +76,10 @@ class Manifest:
                     " again with this version of the package",
                     path=str(path),
                 )
+            # Whoever edits a manifest on purpose leaves the digest out.
+            stated, found = tree.pop(_DIGEST, None), _digest(tree)
+            if stated not in (None, found):
+                raise ValueError(f"checksum {found}, expected {stated}: its content was altered")
             tree["grid"] = (int(tree["grid"][0]), int(tree["grid"][1]))
             tree["train_cameras"] = tuple(tree["train_cameras"])
             tree["test_cameras"] = tuple(tree["test_cameras"])
@@ -85,6 +90,11 @@ class Manifest:
             ) from None
 
 
+def _digest(content: Mapping[str, Any]) -> str:
+    """Digest a manifest's content; JSON gives back every number, float or not, as it was."""
+    return xxhash.xxh3_64(json.dumps(content).encode()).hexdigest()
+
+
 def is_replaceable(directory: Path) -> bool:
     """Whether a folder is empty or a shard set, so that writing there loses nothing else."""
     return directory.is_dir() and (
@@ -92,13 +102,15 @@ def is_replaceable(directory: Path) -> bool:
     )
 
 
-def verify_file(path: Path, expected: Mapping[str, Any]) -> None:
+def verify_file(path: Path, expected: Mapping[str, Any] | None) -> None:
     """Compare a file with the size and digest of its manifest.
 
     Raises:
-        ShardFormatError: Missing, truncated or altered.
+        ShardFormatError: Missing, truncated or altered, or the manifest does not list it.
     """
     remedy = "copy it again from its source, or make the shards again"
+    if expected is None:
+        raise ShardFormatError(f"{path} is not listed in {MANIFEST_FILE}; {remedy}", path=str(path))
     if not path.is_file():
         raise ShardFormatError(f"{path} is missing; {remedy}", path=str(path))
     size = path.stat().st_size

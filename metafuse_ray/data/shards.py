@@ -201,7 +201,7 @@ class CameraShard:
         self.path = path
         self._manifest = manifest
         self._joints = joints
-        verify_file(path, manifest.files[f"cameras/{path.name}"])
+        verify_file(path, manifest.files.get(_camera_file(path.stem)))
         schema = camera_schema(joints, manifest.grid, manifest.heatmap_dtype)
         self._map, batches = map_file(path, schema)
         self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
@@ -308,7 +308,7 @@ class ShardSet:
     def _read_samples(self) -> SampleBlock:
         path = self.directory / _SAMPLES
         joints = len(self.skeleton.joints)
-        verify_file(path, self.manifest.files[_SAMPLES])
+        verify_file(path, self.manifest.files.get(_SAMPLES))
         _, batches = map_file(path, sample_schema(joints))
         views = [[view(column) for column in batch.columns] for batch in batches]
         clip, frame, person, split, world, confidence = (
