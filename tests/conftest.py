@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,15 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "simulate.test_clip_share=0.34",
     ]
     return simulate(load_config(None, overrides))
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty file system of 64 KiB, which fills up."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.name != "posix" or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+        pytest.skip("mounting a tiny file system needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

@@ -1,4 +1,4 @@
-"""Atomic writes that fail with a remedy."""
+"""Writes that are whole or not at all, and fail with a remedy."""
 
 from __future__ import annotations
 
@@ -70,6 +70,37 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+class RecordFile:
+    """A file that grows by whole records: one that cannot be written whole is taken back.
+
+    Nothing stays open or buffered between records, so nothing can fail later.
+
+    Args:
+        path: Created empty, with its folder; what was there is lost.
+
+    Raises:
+        StorageError: The disk is full or the file cannot be written; so does `write`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with storage_errors(path, "writing"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+
+    def write(self, record: bytes) -> None:
+        """Append one record."""
+        with storage_errors(self.path, "writing"), self.path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                rest = memoryview(record)
+                while rest:  # a nearly full disk takes a part, and refuses the next
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                file.truncate(size)
+                raise
 
 
 def _swap(partial: Path, path: Path) -> None:

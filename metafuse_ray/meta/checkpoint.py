@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from metafuse_ray.data.storage import atomic_directory
 from metafuse_ray.errors import CheckpointError
@@ -32,8 +32,9 @@ def save_weights(directory: Path, outer: OuterOptimizer, round_number: int) -> N
         if value is not None
     }
     with atomic_directory(directory) as partial:
-        save_file(model, partial / _MODEL, metadata={"round": str(round_number)})
-        save_file(state, partial / _OPTIMIZER, metadata={"round": str(round_number)})
+        for name, tensors in ((_MODEL, model), (_OPTIMIZER, state)):
+            # Not save_file: its errors carry no errno, and its files no one else may read.
+            (partial / name).write_bytes(save(tensors, {"round": str(round_number)}))
 
 
 def load_weights(run: Path) -> FusionWeights:
@@ -56,11 +57,15 @@ def load_weights(run: Path) -> FusionWeights:
         raise CheckpointError(
             f"{path} holds no omega and theta ({error}); train again", path=str(path)
         ) from None
-    if omega.ndim != 2 or theta.ndim != 3 or theta.shape[1:] != (2, 3):
+    if omega.ndim != 2 or theta.shape != (omega.numel(), 2, 3):
         raise CheckpointError(
             f"{path}: omega {tuple(omega.shape)} and theta {tuple(theta.shape)}, expected (h, w)"
-            " and (H W, 2, 3)",
+            " and (h w, 2, 3); train again",
             path=str(path),
+        )
+    if not (omega.isfinite().all() and theta.isfinite().all()):
+        raise CheckpointError(
+            f"{path}: some weights are not finite: damaged; train again", path=str(path)
         )
     return FusionWeights(omega.float(), theta.float())
 

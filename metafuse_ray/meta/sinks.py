@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
+import socket
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.summary.writer.record_writer import RecordWriter
 
-from metafuse_ray.data.storage import storage_errors
+from metafuse_ray.data.storage import RecordFile
 from metafuse_ray.meta.trainer import RoundRecord
 
 _log = logging.getLogger(__name__)
@@ -52,29 +58,39 @@ class ConsoleSink:
 
 
 class JsonlSink:
-    """One JSON object a round, flushed line by line."""
+    """One JSON object a round; a number that is not finite is null."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / METRICS_FILE
-        with storage_errors(self._path, "writing"):
-            self._file: TextIO = self._path.open("w", encoding="utf-8")
+        self._file = RecordFile(directory / METRICS_FILE)
 
     def __call__(self, record: RoundRecord) -> None:
         """Append the record."""
-        with storage_errors(self._path, "writing"):
-            self._file.write(json.dumps(asdict(record)) + "\n")
-            self._file.flush()
+        values = {
+            name: value if math.isfinite(value) else None for name, value in asdict(record).items()
+        }
+        self._file.write(json.dumps(values).encode() + b"\n")
 
 
 class TensorBoardSink:
-    """Losses, gradient norm and speed as TensorBoard scalars."""
+    """Losses, gradient norm and speed as TensorBoard scalars.
+
+    Written here, record by record: TensorBoard's own writer works in a thread, where a full disk
+    ends in tracebacks.
+    """
 
     def __init__(self, directory: Path) -> None:
-        self._writer = SummaryWriter(str(directory / "tensorboard"))
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.0"
+        self._events = RecordWriter(RecordFile(directory / "tensorboard" / name))
+        self._write(file_version="brain.Event:2")
 
     def __call__(self, record: RoundRecord) -> None:
         """Add the record's numbers at its round."""
-        for name, value in asdict(record).items():
-            if name != "round":
-                self._writer.add_scalar(name, value, record.round)
-        self._writer.flush()
+        values = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in asdict(record).items()
+            if name != "round"
+        ]
+        self._write(step=record.round, summary=Summary(value=values))
+
+    def _write(self, **content: Any) -> None:
+        self._events.write(Event(wall_time=time.time(), **content).SerializeToString())
