@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import logging
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,14 +20,25 @@ from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError, MetaFuseError
 
 _ADAPTER = TypeAdapter(RunConfig)
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring = 2, 80
 
 
 class _Loader(yaml.SafeLoader):
     """YAML with the numbers of version 1.2: ``1e-3`` is one, ``00_20`` and ``01`` are names.
 
     Version 1.1, which PyYAML reads, has ``1e-3`` as text, the camera ``00_20`` as octal 16 and
-    ``2026-11-24`` as a date.
+    ``2026-11-24`` as a date. A key that comes twice is an error, not the last one's.
     """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{', '.join(twice)} comes twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 _SPECIAL = ("int", "float", "timestamp")
@@ -94,7 +106,9 @@ def settings(node: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{field.name}", info.description or "", info.default
 
 
-def run_job(description: str | None, job: Callable[[RunConfig], Any], *, sections: Sequence[str]) -> int:
+def run_job(
+    description: str | None, job: Callable[[RunConfig], Any], *, sections: Sequence[str]
+) -> int:
     """Parse the command line, run a job, and turn typed errors into one line and exit code 2.
 
     Args:
@@ -143,19 +157,29 @@ def _short(value: Any) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        tree = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"cannot read the configuration {path}: {error.strerror}", path=path
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not plain YAML: {reason}", path=path) from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not plain YAML: {error}", path=path) from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings, got {tree!r}", path=path)
+        raise ConfigError(
+            f"{path}: expected a mapping of settings, got {_REPR.repr(tree)}", path=path
+        )
     return tree
+
+
+def _parse(text: str) -> Any:
+    """Parse plain YAML; raise ValueError with one line where it is anything else."""
+    try:
+        return yaml.load(text, _Loader)
+    # Deep nesting ends in RecursionError, a number of a few thousand digits in ValueError.
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -163,8 +187,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"expected key=value, got {override!r}", keys=(override,))
     try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+        value = _parse(text)
+    except ValueError as error:
         raise ConfigError(f"{key}: {text!r} is not a YAML value: {error}", keys=(key,)) from None
     *parents, leaf = key.split(".")
     for parent in parents:
@@ -188,5 +212,6 @@ def _explain(item: dict[str, Any]) -> str:
         hint = f"; did you mean {close[0]}?" if close else "; --help lists the settings"
         return f"{path}: there is no such setting{hint}"
     message = str(item["msg"]).removeprefix("Value error, ")
-    got = repr(item.get("input"))
-    return f"{path}: {message[:1].lower()}{message[1:]}, got {got if len(got) < 80 else got[:77]}"
+    message = message.replace("a valid tuple", "a list in brackets")
+    # The short form: a few aliases of YAML make a value whose full one fills the memory.
+    return f"{path}: {message[:1].lower()}{message[1:]}, got {_REPR.repr(item.get('input'))}"
