@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.meta.worker import TaskWorker
 
@@ -17,15 +18,16 @@ class TaskActor:
         self._config = config
         self._worker: TaskWorker | None = None
 
-    def open(self, cameras: Sequence[str]) -> None:
-        """Open and verify the actor's shards.
+    def open(self, pairs: Sequence[CameraPair]) -> None:
+        """Open and verify the shards of the actor's pairs.
 
         Here and not in ``__init__``, whose errors would reach the driver as a dead actor.
         """
         device = "cuda" if self._config.cluster.gpus_per_actor > 0 else "cpu"
         self._worker = TaskWorker(self._config, device)
         limit_threads(self._config.cluster.threads)
-        self._worker.open(tuple(cameras))
+        self._worker.open(tuple(sorted({name for p in pairs for name in (p.target, p.source)})))
+        self._worker.sampler.check(pairs)
 
     def run(self, weights: Weights, task: Task) -> MetaGradient:
         """Return the task's outer gradient."""

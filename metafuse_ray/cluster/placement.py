@@ -14,11 +14,13 @@ class Placement:
 
     Attributes:
         home: Pair -> number of the actor that holds its shards.
-        cameras: The cameras that each actor opens.
     """
 
     home: dict[CameraPair, int]
-    cameras: tuple[tuple[str, ...], ...]
+
+    def pairs(self, actor: int) -> list[CameraPair]:
+        """The pairs of an actor, in the order in which they were placed."""
+        return [pair for pair, home in self.home.items() if home == actor]
 
 
 def place_pairs(pairs: Sequence[CameraPair], actors: int) -> Placement:
@@ -28,8 +30,4 @@ def place_pairs(pairs: Sequence[CameraPair], actors: int) -> Placement:
     """
     targets = sorted({pair.target for pair in pairs})
     home_of = {target: number % actors for number, target in enumerate(targets)}
-    home = {pair: home_of[pair.target] for pair in pairs}
-    cameras: list[set[str]] = [set() for _ in range(actors)]
-    for pair, actor in home.items():
-        cameras[actor] |= {pair.target, pair.source}
-    return Placement(home, tuple(tuple(sorted(names)) for names in cameras))
+    return Placement({pair: home_of[pair.target] for pair in pairs})

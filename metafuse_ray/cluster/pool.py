@@ -31,6 +31,9 @@ class RayTaskPool:
     Args:
         config: The run.
         pairs: The camera pairs to hold.
+
+    Raises:
+        MetaFuseError: A shard is damaged, a pair has too few images, or Ray does not start.
     """
 
     def __init__(self, config: RunConfig, pairs: Sequence[CameraPair]) -> None:
@@ -41,8 +44,9 @@ class RayTaskPool:
         try:
             remote = ray.remote(TaskActor).options(**actor_options(config.cluster))
             self._actors = [remote.remote(config) for _ in range(config.cluster.actors)]
-            held = zip(self._actors, self._placement.cameras, strict=True)
-            for reference in [actor.open.remote(cameras) for actor, cameras in held]:
+            held = [self._placement.pairs(number) for number in range(len(self._actors))]
+            opened = zip(self._actors, held, strict=True)
+            for reference in [actor.open.remote(some) for actor, some in opened]:
                 _get(reference)
         except BaseException:
             self.close()

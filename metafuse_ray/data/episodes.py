@@ -5,7 +5,7 @@ Every draw comes from (seed, round, pair): see `metafuse_ray.seeds`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,6 +126,15 @@ class EpisodeSampler:
                 shots=self.shots,
             )
         return rows
+
+    def check(self, pairs: Iterable[CameraPair]) -> None:
+        """Make sure that every pair has enough images, before the first round needs them.
+
+        Raises:
+            NotEnoughFramesError: As `candidates` raises it for the first pair that has not.
+        """
+        for pair in pairs:
+            self.candidates(pair)
 
     def sample(self, round_number: int, pair: CameraPair) -> Episode:
         """Draw the episode of one pair in one round; see `candidates` for the error."""

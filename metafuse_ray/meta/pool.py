@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 
 from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.meta.worker import TaskWorker
 
@@ -25,13 +26,22 @@ class TaskPool(Protocol):
 
 
 class InProcessPool:
-    """Every task in this process, one after the other: for a debugger, and without Ray."""
+    """Every task in this process, one after the other: for a debugger, and without Ray.
 
-    def __init__(self, config: RunConfig, cameras: Sequence[str]) -> None:
+    Args:
+        config: The run.
+        pairs: The camera pairs to hold.
+
+    Raises:
+        MetaFuseError: A shard is damaged, or a pair has too few images.
+    """
+
+    def __init__(self, config: RunConfig, pairs: Sequence[CameraPair]) -> None:
         # One thread, as in an actor: sums in another order would differ in the last bit.
         torch.set_num_threads(config.cluster.threads)
         self._worker = TaskWorker(config)
-        self._worker.open(tuple(cameras))
+        self._worker.open(tuple(sorted({pair.target for pair in pairs})))
+        self._worker.sampler.check(pairs)
 
     def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
         """Return the outer gradients of the tasks, in the order of the tasks."""

@@ -52,7 +52,7 @@ def meta_train(config: RunConfig) -> Path:
 def _open_pool(config: RunConfig, pairs: Sequence[CameraPair]) -> TaskPool:
     if config.cluster.backend == "ray":
         return RayTaskPool(config, pairs)
-    return InProcessPool(config, sorted({pair.target for pair in pairs}))
+    return InProcessPool(config, pairs)
 
 
 def _sinks(config: RunConfig, run: Path, trainer: MetaTrainer) -> list[Sink]:

@@ -1,0 +1,40 @@
+"""Made-up outer gradients."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.meta.tasks import MetaGradient, Task
+from metafuse_ray.models.start import FusionWeights
+
+GRID = (4, 3)
+PAIRS = [CameraPair(a, b) for a in "abcd" for b in "abcd" if a != b]
+
+
+def random_start(seed: int = 0) -> FusionWeights:
+    """Return random weights on a 4 x 3 grid."""
+    random = torch.Generator().manual_seed(seed)
+    pixels = math.prod(GRID)
+    return FusionWeights(
+        torch.randn(GRID, generator=random), torch.randn(pixels, 2, 3, generator=random)
+    )
+
+
+def random_gradient(
+    seed: int = 0, scale: float = 1.0, task: Task | None = None, query_loss: float = 1.0
+) -> MetaGradient:
+    """Return the outer gradient of some task."""
+    random = np.random.default_rng(seed)
+    pixels = math.prod(GRID)
+    return MetaGradient(
+        task=task or Task(0, seed, PAIRS[seed % len(PAIRS)]),
+        omega=(scale * random.normal(size=GRID)).astype(np.float32),
+        theta=(scale * random.normal(size=(pixels, 2, 3))).astype(np.float32),
+        support_loss=2.0,
+        query_loss=query_loss,
+        seconds=0.5,
+    )

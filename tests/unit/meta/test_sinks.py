@@ -1,0 +1,78 @@
+"""The record of a round reaches the file, TensorBoard and the console."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from metafuse_ray.errors import StorageError
+from metafuse_ray.meta.sinks import ConsoleSink, JsonlSink, TensorBoardSink
+from metafuse_ray.meta.trainer import RoundRecord, Sink
+
+
+def record(number: int, query_loss: float = 0.25) -> RoundRecord:
+    return RoundRecord(number, 0.5, query_loss, 1.5, 0, 10.0, 0.1)
+
+
+def test_every_round_is_a_line_of_json(tmp_path: Path) -> None:
+    JsonlSink(tmp_path)(record(9))
+    sink = JsonlSink(tmp_path)
+    sink(record(1))
+    sink(record(2))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [asdict(record(1)), asdict(record(2))]
+
+
+def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
+    sink = TensorBoardSink(tmp_path)
+    sink(record(1))
+    sink(record(2, query_loss=float("nan")))
+    (file,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
+    events = list(EventFileLoader(str(file)).Load())
+    assert events[0].file_version == "brain.Event:2"
+    assert [event.step for event in events[1:]] == [1, 2]
+    values = {value.tag: value.tensor.float_val[0] for value in events[1].summary.value}
+    assert values == pytest.approx(
+        {name: value for name, value in asdict(record(1)).items() if name != "round"}
+    )
+
+
+def test_the_console_reports_means_since_the_last_line(caplog: pytest.LogCaptureFixture) -> None:
+    sink = ConsoleSink(rounds=5, every=2)
+    with caplog.at_level(logging.INFO, "metafuse_ray"):
+        for number in range(1, 6):
+            sink(record(number, query_loss=float(number)))
+    heads = [message.split(":")[0] for message in caplog.messages]
+    assert heads == ["round 2 of 5", "round 4 of 5", "round 5 of 5"]
+    assert "query loss 1.5000" in caplog.messages[0]
+    assert "query loss 5.0000" in caplog.messages[2]
+    assert "about 0 s left" in caplog.messages[2]
+
+
+def _fill(sink: Sink) -> None:
+    for number in range(1, 100):
+        sink(record(number))
+
+
+@pytest.mark.parametrize("make", [JsonlSink, TensorBoardSink])
+def test_a_full_disk_ends_in_a_remedy_and_whole_records(
+    tiny_disk: Path, make: Callable[[Path], Sink]
+) -> None:
+    sink = make(tiny_disk)
+    (tiny_disk / "filler").write_bytes(b"x" * (64 * 1024 - 4096))
+    with pytest.raises(StorageError, match=r"writing .* failed: No space left"):
+        _fill(sink)
+    if make is JsonlSink:
+        lines = (tiny_disk / "metrics.jsonl").read_text().splitlines()
+        rounds = [json.loads(line)["round"] for line in lines]
+    else:
+        (file,) = (tiny_disk / "tensorboard").iterdir()
+        rounds = [event.step for event in EventFileLoader(str(file)).Load()][1:]
+    assert rounds == list(range(1, len(rounds) + 1))
+    assert len(rounds) > 10
