@@ -149,11 +149,13 @@ def _choose(
     # Only over lambda: triangulating every setting would cost more than fitting them.
     errors = {key: scores(held) for key, held in found.items() if key[0] == setting}
     _, weight_3d = _best(errors, scores(alone), caution)
+    # Lambda 1, to which a choice falls back, need not be among those to choose from.
+    chosen = hits.get((setting, weight_2d), hits_alone)
     return Choice(
         setting,
         weight_2d,
         weight_3d,
-        held_out_jdr=100 * float(np.nanmean(hits[setting, weight_2d])),
+        held_out_jdr=100 * float(np.nanmean(chosen)),
         held_out_jdr_alone=100 * float(np.nanmean(hits_alone)),
     )
 

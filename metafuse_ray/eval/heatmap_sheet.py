@@ -58,18 +58,44 @@ def heatmap_sheet(
     if cell is None:
         return None
     adapted, batch = CellWorker(config, weights).adapt(cell)
-    shown, remark = _shown(adapted, config.model.self_weight)
     shards = ShardSet.open(config.evaluate.test_shards or config.data.shards)
+    return adapted_sheet(config, cell, adapted, batch, shards, path)
+
+
+def adapted_sheet(
+    config: RunConfig,
+    cell: Cell,
+    adapted: AdaptedRig,
+    batch: RigBatch,
+    shards: ShardSet,
+    path: Path,
+    frames: str = "test frames",
+) -> Path | None:
+    """Draw an adapted rig's heatmaps before and after fusion.
+
+    Args:
+        config: The run.
+        cell: What was adapted, for the caption.
+        adapted: The rig.
+        batch: The samples to choose from.
+        shards: Where they come from.
+        path: Where the picture goes.
+        frames: What kind of samples they are, for the caption.
+
+    Returns:
+        ``path``, or None where no joint of the samples is visible.
+    """
+    shown, remark = _shown(adapted, config.model.self_weight)
     examples, counts = choose_examples(
         rig_detections(batch, _alone(batch)),
         rig_detections(batch, shown.joints(batch)[0]),
         generator(config.seed, "sheet"),
     )
     if not examples:
-        _log.warning("no sheet of heatmaps: no joint is visible in the test frames")
+        _log.warning("no sheet of heatmaps: no joint is visible in the %s", frames)
         return None
     scenery = open_scenery(shards, config.data.sequence)
-    caption = _caption(cell, counts, len(batch), scenery, remark)
+    caption = _caption(cell, counts, f"{frames} ({len(batch)} samples)", scenery, remark)
     names = shards.skeleton.joints
     save_figure(draw_sheet(examples, shown, batch, scenery, names, caption), path, dpi=110)
     return path
@@ -158,15 +184,15 @@ def _shown(adapted: AdaptedRig, self_weight: float) -> tuple[AdaptedRig, str]:
 
 
 def _caption(
-    cell: Cell, counts: dict[str, int], samples: int, scenery: Scenery, remark: str
+    cell: Cell, counts: dict[str, int], samples: str, scenery: Scenery, remark: str
 ) -> str:
     total = sum(counts.values())
     shares = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     wanted = ", ".join(f"{number} {verdict}" for verdict, number in WANTED.items())
     return "\n".join(
         [
-            f"{cell.method}, N = {cell.labelled_frames}, rig {' '.join(cell.rig)}, test frames"
-            f" ({samples} samples); {remark}.",
+            f"{cell.method}, N = {cell.labelled_frames}, rig {' '.join(cell.rig)}, {samples};"
+            f" {remark}.",
             f"Of {total} visible joints: {shares}. Rows are drawn at random from these: up to"
             f" {wanted}.",
             f"Cross: {scenery.truth}; circle: highest pixel; dashed: within it the joint counts as"

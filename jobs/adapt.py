@@ -1,0 +1,14 @@
+"""Adapt the meta-learned fusion to a new rig with a few labelled frames.
+
+python jobs/adapt.py --config configs/demo.yaml output.dir=runs/demo/adapt
+"""
+
+import sys
+
+from metafuse_ray.config.load import run_job
+from metafuse_ray.runs.adapt import adapt
+
+SECTIONS = ("seed", "data", "model", "adapt", "evaluate", "output")
+
+if __name__ == "__main__":
+    sys.exit(run_job(__doc__, adapt, sections=SECTIONS))

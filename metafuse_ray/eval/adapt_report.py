@@ -1,0 +1,127 @@
+"""What a person reads after adapting a rig: what was gained, and where everything lies."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from metafuse_ray.adapt.adapted_file import FACTS_FILE, TENSOR_FILE
+from metafuse_ray.adapt.joints import rig_detections, rig_errors
+from metafuse_ray.adapt.rig import AdaptedRig
+from metafuse_ray.adapt.stored_rig import StoredRig
+from metafuse_ray.data.rig_batch import RigBatch
+from metafuse_ray.eval.cells import jdr_percent
+from metafuse_ray.eval.results import JDR_COLUMNS
+from metafuse_ray.eval.tables import Table, to_rich
+from metafuse_ray.pose.skeleton import Skeleton
+
+_CONSOLE_WIDTH = 100
+_NOTHING = "–"
+
+
+def rig_scores(
+    adapted: AdaptedRig, batch: RigBatch, skeleton: Skeleton, threshold_px: float
+) -> dict[str, Any]:
+    """Judge an adapted rig.
+
+    Args:
+        adapted: The rig.
+        batch: Samples that it was not fitted to.
+        skeleton: Their joints.
+        threshold_px: Inlier threshold of the triangulation in crop pixels.
+
+    Returns:
+        ``{"jdr": {group: percent, ..., "average": percent}, "mpjpe_mm": mm}``; NaN for what no
+        sample shows.
+    """
+    joints_2d, joints_3d = adapted.joints(batch)
+    errors = rig_errors(batch, joints_3d, threshold_px)
+    errors = errors[np.isfinite(errors)]
+    mpjpe = float(errors.mean()) * batch.rig.mm_per_unit if len(errors) else float("nan")
+    return {"jdr": jdr_percent(rig_detections(batch, joints_2d), skeleton), "mpjpe_mm": mpjpe}
+
+
+def adapt_table(stored: StoredRig) -> Table:
+    """Return the rates and errors of a rig before and after fusion."""
+    choice, test, rows = stored.choice, stored.test, []
+    if np.isfinite(choice.held_out_jdr):
+        held_out = {"alone": choice.held_out_jdr_alone, "fused": choice.held_out_jdr}
+        rows += [
+            _row("held-out labelled", kind, {"average": rate}, None)
+            for kind, rate in held_out.items()
+        ]
+    if test:
+        frames = f"test ({test['samples']})"
+        rows += [
+            _row(frames, kind, test[kind]["jdr"], test[kind]["mpjpe_mm"])
+            for kind in ("alone", "fused")
+        ]
+    heads = [*(f"JDR {name}, %" for name in JDR_COLUMNS), "MPJPE, mm"]
+    title = f"Rig {' '.join(stored.rig.names)}"
+    return Table(title, ("frames", "heatmaps", *heads), tuple(rows))
+
+
+def choice_lines(stored: StoredRig) -> list[str]:
+    """Say what held-out labelled frames chose."""
+    choice, frames = stored.choice, stored.provenance["labelled_frames"]
+    made = np.isfinite(choice.held_out_jdr)
+    how = (
+        f"chosen by cross-validation over {stored.provenance['folds']} blocks of time of the"
+        f" {frames} labelled person-frames"
+        if made
+        else f"as set; fitted to {frames} labelled person-frames"
+    )
+    lines = [
+        f"{choice.setting:g} steps; lambda (weight of a view's own heatmap)"
+        f" {choice.self_weight_2d:g} in 2D, {choice.self_weight_3d:g} for 3D: {how}."
+    ]
+    if choice.self_weight_2d == 1 or choice.self_weight_3d == 1:
+        which = " and ".join(
+            name
+            for name, weight in (("2D", choice.self_weight_2d), ("3D", choice.self_weight_3d))
+            if weight == 1
+        )
+        lines.append(
+            f"Fusion is off (lambda 1) in {which}: on held-out labelled frames it did not beat the"
+            " views alone clearly enough (adapt.caution). More labelled frames may change that."
+        )
+    if made:
+        lines.append(
+            "The held-out figures are those that the choice was made by, so a little flattering."
+        )
+    return lines
+
+
+def print_adapt_report(stored: StoredRig, directory: Path, picture: Path | None) -> None:
+    """Print the table, and last where everything lies, to standard output."""
+    console = Console(width=None if sys.stdout.isatty() else _CONSOLE_WIDTH)
+    table = adapt_table(stored)
+    if table.rows:
+        console.print(to_rich(table))
+    for line in choice_lines(stored):
+        console.print(line, highlight=False)
+    files = [TENSOR_FILE, FACTS_FILE, *([picture.name] if picture else [])]
+    # Not wrapped: a path in two pieces cannot be copied.
+    console.print(
+        f"In {directory}: {', '.join(files)}; from Python:"
+        f' metafuse_ray.adapt.adapted_file.load_adapted_rig("{directory}")',
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _row(
+    frames: str, heatmaps: str, jdr: Mapping[str, float], mpjpe_mm: float | None
+) -> tuple[str, ...]:
+    rates = [_number(jdr.get(name)) for name in JDR_COLUMNS]
+    return (frames, heatmaps, *rates, _number(mpjpe_mm))
+
+
+def _number(value: float | None) -> str:
+    return _NOTHING if value is None or not np.isfinite(value) else f"{value:.1f}"

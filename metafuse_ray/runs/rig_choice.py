@@ -1,0 +1,89 @@
+"""Which rig the adapt job adapts."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from metafuse_ray.config.load import load_config
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.errors import ConfigError
+from metafuse_ray.eval.rigs import draw_rigs
+from metafuse_ray.runs.outputs import CONFIG_FILE
+
+_log = logging.getLogger(__name__)
+_KEY = "adapt.cameras"
+
+
+def choose_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
+    """Return the names of ``adapt.cameras``, or of the first rig that `evaluate` would draw.
+
+    Warns where the checkpoint was trained on some of them.
+
+    Raises:
+        ConfigError: A camera is unknown, comes twice or is alone, or there are too few test
+            cameras to draw a rig.
+    """
+    cameras = config.adapt.cameras
+    if cameras is None:
+        return _first_test_rig(config, shards)
+    _check_names(cameras, shards)
+    trained = _trained_on(config, shards, cameras)
+    if trained:
+        _log.warning(
+            "%s was trained on %s: what it reaches there says nothing about new cameras",
+            config.evaluate.checkpoint,
+            ", ".join(trained),
+        )
+    return cameras
+
+
+def _first_test_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
+    views, names = config.evaluate.views, shards.manifest.test_cameras
+    if len(names) < views:
+        raise ConfigError(
+            f"{_KEY}: {shards.directory} has {len(names)} test cameras, too few for a rig of"
+            f" {views} views (evaluate.views); name the rig's cameras, from"
+            f" {', '.join(shards.rig.names)}",
+            key=_KEY,
+        )
+    rigs = min(config.evaluate.rigs, math.comb(len(names), views))
+    return draw_rigs(names, views, rigs, config.seed)[0]
+
+
+def _check_names(cameras: Sequence[str], shards: ShardSet) -> None:
+    known = ", ".join(shards.rig.names)
+    unknown = [name for name in cameras if name not in shards.rig.names]
+    if unknown:
+        raise ConfigError(
+            f"{_KEY}: {shards.directory} has no camera {', '.join(unknown)}; it has {known}",
+            key=_KEY,
+            cameras=unknown,
+            known=shards.rig.names,
+        )
+    if len(set(cameras)) < max(2, len(cameras)):
+        raise ConfigError(
+            f"{_KEY}: expected two or more different cameras, got"
+            f" {', '.join(cameras) or 'none'}; choose from {known}",
+            key=_KEY,
+        )
+
+
+def _trained_on(config: RunConfig, shards: ShardSet, cameras: Sequence[str]) -> list[str]:
+    """Return the cameras that the checkpoint's run trained on.
+
+    Cameras of other shards may have the same names; where the run does not say which shards it
+    trained on, they are taken to be these.
+    """
+    path = Path(config.evaluate.checkpoint or "") / CONFIG_FILE
+    if path.is_file():
+        try:
+            source = load_config(path).data.shards
+        except ConfigError:
+            source = shards.directory
+        if Path(source).resolve() != shards.directory.resolve():
+            return []
+    return [name for name in cameras if name in shards.manifest.train_cameras]
