@@ -27,7 +27,6 @@ class TaskActor:
         self._worker = TaskWorker(self._config, device)
         limit_threads(self._config.cluster.threads)
         self._worker.open(tuple(sorted({name for p in pairs for name in (p.target, p.source)})))
-        self._worker.sampler.check(pairs)
 
     def run(self, weights: Weights, task: Task) -> MetaGradient:
         """Return the task's outer gradient."""

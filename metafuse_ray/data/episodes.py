@@ -5,7 +5,7 @@ Every draw comes from (seed, round, pair): see `metafuse_ray.seeds`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,14 +127,22 @@ class EpisodeSampler:
             )
         return rows
 
-    def check(self, pairs: Iterable[CameraPair]) -> None:
-        """Make sure that every pair has enough images, before the first round needs them.
+    def trainable(self, pairs: Sequence[CameraPair]) -> list[CameraPair]:
+        """Keep the pairs that have enough images; cameras back to back share few people.
 
         Raises:
-            NotEnoughFramesError: As `candidates` raises it for the first pair that has not.
+            NotEnoughFramesError: No pair has; as `candidates` raises it for the last one.
         """
+        kept, short = [], None
         for pair in pairs:
-            self.candidates(pair)
+            try:
+                self.candidates(pair)
+                kept.append(pair)
+            except NotEnoughFramesError as error:
+                short = error
+        if short is not None and not kept:
+            raise short
+        return kept
 
     def sample(self, round_number: int, pair: CameraPair) -> Episode:
         """Draw the episode of one pair in one round; see `candidates` for the error."""

@@ -41,7 +41,6 @@ class InProcessPool:
         torch.set_num_threads(config.cluster.threads)
         self._worker = TaskWorker(config)
         self._worker.open(tuple(sorted({pair.target for pair in pairs})))
-        self._worker.sampler.check(pairs)
 
     def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
         """Return the outer gradients of the tasks, in the order of the tasks."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.data.episodes import EpisodeSampler
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.geometry.rig import CameraPair
@@ -37,6 +38,15 @@ def meta_train(config: RunConfig) -> Path:
         raise ConfigError(
             f"{config.data.shards} has {len(shards.manifest.train_cameras)} training camera(s) and"
             " a pair needs two: lower data.test_camera_share and make the shards again"
+        )
+    sampler = EpisodeSampler(shards, config.episode.shots, config.seed)
+    pairs, every = sampler.trainable(pairs), len(pairs)
+    if len(pairs) < every:
+        _log.warning(
+            "%d of %d camera pairs left out: fewer than %d images seen by both (2 episode.shots)",
+            every - len(pairs),
+            every,
+            2 * config.episode.shots,
         )
     start = start_weights(config.model, shards.grid, config.seed)
     with closing(_open_pool(config, pairs)) as pool:
