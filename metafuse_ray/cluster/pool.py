@@ -33,7 +33,7 @@ class RayTaskPool:
         pairs: The camera pairs to hold.
 
     Raises:
-        MetaFuseError: A shard is damaged, a pair has too few images, or Ray does not start.
+        MetaFuseError: A shard is damaged, or Ray does not start.
     """
 
     def __init__(self, config: RunConfig, pairs: Sequence[CameraPair]) -> None:

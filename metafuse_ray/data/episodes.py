@@ -117,10 +117,12 @@ class EpisodeSampler:
         rows = self.shards.rows(TRAIN)
         rows = rows[usable[rows]]
         if len(rows) < 2 * self.shots:
+            most = len(rows) // 2
+            remedy = f"set episode.shots to {most} or less, or " if most else ""
             raise NotEnoughFramesError(
                 f"pair {pair} in {self.shards.directory}: {len(rows)} training images are seen by"
                 f" both views, but episode.shots={self.shots} needs {2 * self.shots} (K support"
-                f" and K query); set episode.shots to {len(rows) // 2} or less, or record more",
+                f" and K query); {remedy}record more",
                 pair=str(pair),
                 frames=len(rows),
                 shots=self.shots,
@@ -131,17 +133,18 @@ class EpisodeSampler:
         """Keep the pairs that have enough images; cameras back to back share few people.
 
         Raises:
-            NotEnoughFramesError: No pair has; as `candidates` raises it for the last one.
+            NotEnoughFramesError: No pair has; as `candidates` raises it for the one with the most.
         """
-        kept, short = [], None
+        kept: list[CameraPair] = []
+        short: list[NotEnoughFramesError] = []
         for pair in pairs:
             try:
                 self.candidates(pair)
                 kept.append(pair)
             except NotEnoughFramesError as error:
-                short = error
-        if short is not None and not kept:
-            raise short
+                short.append(error)
+        if short and not kept:
+            raise max(short, key=lambda error: error.frames)
         return kept
 
     def sample(self, round_number: int, pair: CameraPair) -> Episode:

@@ -33,7 +33,7 @@ class InProcessPool:
         pairs: The camera pairs to hold.
 
     Raises:
-        MetaFuseError: A shard is damaged, or a pair has too few images.
+        MetaFuseError: A shard is damaged.
     """
 
     def __init__(self, config: RunConfig, pairs: Sequence[CameraPair]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,33 @@ def test_too_few_images_name_the_pair_and_the_numbers(shards: ShardSet) -> None:
     assert (error.pair, error.frames, error.shots) == ("00_00<-00_01", count, enough + 1)
     for fact in (str(PAIR), str(count), str(2 * (enough + 1)), f"episode.shots to {enough}"):
         assert fact in error.message
+
+
+def test_pairs_with_too_few_images_are_left_out(tmp_path: Path) -> None:
+    content = random_content(5, blocks=(12,), test=())
+    blind = dataclasses.replace(content.cameras["00_02"][0], seen=np.arange(12) < 3)
+    content = dataclasses.replace(content, cameras={**content.cameras, "00_02": (blind,)})
+    shards = ShardSet.open(write(tmp_path / "s", content))
+    pairs = shards.rig.pairs()
+    kept = EpisodeSampler(shards, 4, 0).trainable(pairs)
+    assert [str(pair) for pair in kept] == ["00_00<-00_01", "00_01<-00_00"]
+    with pytest.raises(NotEnoughFramesError) as caught:
+        EpisodeSampler(shards, 7, 0).trainable(pairs)
+    # The pair that comes nearest: its remedy works.
+    shots = caught.value.frames // 2
+    assert f"set episode.shots to {shots} or less" in caught.value.message
+    assert EpisodeSampler(shards, shots, 0).trainable(pairs)
+
+
+def test_where_no_image_is_shared_the_remedy_is_to_record(tmp_path: Path) -> None:
+    content = random_content(5, blocks=(4,), test=())
+    cameras = {
+        name: (dataclasses.replace(blocks[0], seen=np.arange(4) % 3 == number),)
+        for number, (name, blocks) in enumerate(content.cameras.items())
+    }
+    shards = ShardSet.open(write(tmp_path / "s", dataclasses.replace(content, cameras=cameras)))
+    with pytest.raises(NotEnoughFramesError, match=r"0 training images.*K query\); record more$"):
+        EpisodeSampler(shards, 1, 0).trainable(shards.rig.pairs())
 
 
 def test_labels_on_the_grid_are_pixel_centres_of_areas(tmp_path: Path) -> None:
