@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Simulate, meta-train and evaluate on two cores; prints the table
 	$(BIN)/python jobs/simulate.py --config configs/demo.yaml
 	$(BIN)/python jobs/meta_train.py --config configs/demo.yaml
-	$(BIN)/python jobs/evaluate.py --config configs/demo.yaml
+	$(BIN)/python jobs/evaluate.py --config configs/demo.yaml output.dir=runs/demo/evaluate
 
 check: $(STAMP)  ## Lint, formatting, types and import layers
 	$(BIN)/ruff check .

@@ -6,10 +6,33 @@
 torch.Size([1, 17, 4, 4])
 """
 
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.errors import MetaFuseError
-from metafuse_ray.models.operator import fuse
+from __future__ import annotations
 
-__all__ = ["MetaFuseError", "RunConfig", "ShardSet", "fuse", "load_config"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metafuse_ray.adapt.adapted_file import load_adapted_rig
+    from metafuse_ray.config.load import load_config
+    from metafuse_ray.config.schema import RunConfig
+    from metafuse_ray.data.shards import ShardSet
+    from metafuse_ray.errors import MetaFuseError
+    from metafuse_ray.models.operator import fuse
+
+__all__ = ["MetaFuseError", "RunConfig", "ShardSet", "fuse", "load_adapted_rig", "load_config"]
+
+_HOME = {
+    "MetaFuseError": "errors",
+    "RunConfig": "config.schema",
+    "ShardSet": "data.shards",
+    "fuse": "models.operator",
+    "load_adapted_rig": "adapt.adapted_file",
+    "load_config": "config.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: reading a configuration needs no torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'metafuse_ray' has no attribute {name!r}")
+    return getattr(import_module(f"metafuse_ray.{_HOME[name]}"), name)

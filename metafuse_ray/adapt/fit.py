@@ -47,6 +47,8 @@ def fit_by_steps(
     order = _batches(len(batch), batch_size, random)
     taken = 0
     for wanted in steps:
+        # A view may see nobody in the labelled frames: its weights then stay where they start.
+        taken = taken if len(batch) else wanted
         for rows in (next(order) for _ in range(wanted - taken)):
             part = batch.take(rows)
             stepper.zero_grad()

@@ -168,9 +168,9 @@ class AffineMethod:
     falls_back: bool = True
 
     @property
-    def settings(self) -> tuple[float, ...]:
+    def settings(self) -> tuple[int, ...]:
         """Numbers of steps to choose from."""
-        return self.config.adapt.steps
+        return tuple(sorted(set(self.config.adapt.steps)))
 
     @property
     def self_weights(self) -> tuple[float, ...]:
@@ -188,7 +188,7 @@ class AffineMethod:
         fits = fit_by_steps(
             model,
             batch,
-            steps=settings.steps,
+            steps=self.settings,
             optimizer=adam({moved: settings.lr, "omega": settings.lr_omega}),
             batch_size=settings.batch_size,
             self_weight=setting.self_weight,

@@ -14,17 +14,16 @@ from metafuse_ray.config.load import config_tree
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.data.storage import atomic_file
-from metafuse_ray.errors import CheckpointError, ConfigError
+from metafuse_ray.errors import ConfigError
 from metafuse_ray.eval.cells import Cell, CellResult, CellWorker
 from metafuse_ray.eval.heatmap_sheet import heatmap_sheet
 from metafuse_ray.eval.published import PUBLISHED
 from metafuse_ray.eval.report import REPORT_FILE, print_report, write_report
 from metafuse_ray.eval.results import plain, rows_from_cells
 from metafuse_ray.eval.rigs import draw_rigs, labelled_rows, test_rows
-from metafuse_ray.meta.checkpoint import load_weights
-from metafuse_ray.models.start import FusionWeights
 from metafuse_ray.progress import track
 from metafuse_ray.runs.outputs import start_run
+from metafuse_ray.runs.weights import load_meta_weights
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +41,10 @@ def evaluate(config: RunConfig) -> Path:
         MetaFuseError: Before any work starts where the cause is in the settings or the data.
     """
     shards = ShardSet.open(config.data.shards)
-    weights = _load_weights(config, shards)
+    weights = None
+    if "MetaFuse" in config.evaluate.methods:
+        weights = load_meta_weights(config, shards, ", or leave MetaFuse out of evaluate.methods")
+    _refuse_the_run_itself(config)
     cells = plan_cells(config, shards)
     output = start_run(config)
     results = list(
@@ -88,22 +90,13 @@ def plan_cells(config: RunConfig, shards: ShardSet) -> list[Cell]:
     return cells
 
 
-def _load_weights(config: RunConfig, shards: ShardSet) -> FusionWeights | None:
-    if "MetaFuse" not in config.evaluate.methods:
-        return None
-    if config.evaluate.checkpoint is None:
+def _refuse_the_run_itself(config: RunConfig) -> None:
+    checkpoint = config.evaluate.checkpoint
+    if checkpoint and Path(checkpoint).resolve() == Path(config.output.dir).resolve():
         raise ConfigError(
-            "evaluate.checkpoint: MetaFuse needs meta-learned weights; set it to the output.dir of"
-            " jobs/meta_train.py, or leave MetaFuse out of evaluate.methods"
+            f"output.dir={config.output.dir} is the training run that evaluate.checkpoint names,"
+            " and its files would be overwritten; set output.dir to another folder"
         )
-    weights = load_weights(Path(config.evaluate.checkpoint))
-    if tuple(weights.omega.shape) != shards.grid:
-        raise CheckpointError(
-            f"{config.evaluate.checkpoint} was trained on heatmaps of {tuple(weights.omega.shape)},"
-            f" the shards {shards.directory} hold {shards.grid}; train on these shards, or make"
-            " them again with data.grid of the run"
-        )
-    return weights
 
 
 def _document(config: RunConfig, shards: ShardSet, results: list[CellResult]) -> dict[str, Any]:
