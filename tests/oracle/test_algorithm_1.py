@@ -1,7 +1,7 @@
 """`meta_batch_size: 1` with SGD is Algorithm 1 of the paper, written out here once more.
 
-What is trained is `configs/algorithm1.yaml`. The reference is METHOD.md in float64, and shares only the draw of pairs and images with the
-package; the package trains in float32.
+What is trained is `configs/algorithm1.yaml`, in float32. The reference is METHOD.md in float64, and
+shares only the draw of pairs and images with the package.
 """
 
 from __future__ import annotations
