@@ -1,0 +1,169 @@
+"""The jobs as a user runs them, on data small enough for every run of the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from metafuse_ray.config.load import load_config
+from metafuse_ray.config.schema import BackboneConfig
+from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.models.blazepose import FILE_NAME, cache_folder
+from tests.support.jobs import TINY_DOME, left_in, run_job, succeed
+
+METHODS = ("No-Fusion", "NaiveFuse", "NaiveFuse ridge", "Affine", "MetaFuse")
+QUICK = ("adapt.steps=[0, 5]", "adapt.folds=2", "adapt.naive_epochs=3", "adapt.ridges=[1, 10]")
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What simulate, meta_train and evaluate left and said."""
+
+    folder: Path
+    evaluate_out: str
+
+    def results(self) -> dict:
+        return json.loads((self.folder / "results" / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    folder = tmp_path_factory.mktemp("chain")
+    shards = f"data.shards={folder / 'shards'}"
+    succeed("simulate", shards, *TINY_DOME)
+    succeed(
+        "meta_train",
+        *(shards, f"output.dir={folder / 'run'}", "meta.rounds=3", "episode.shots=4"),
+        *("meta.meta_batch_size=2", "cluster.actors=2", "checkpoint.every=2"),
+    )
+    ended = succeed(
+        "evaluate",
+        *(shards, f"evaluate.checkpoint={folder / 'run'}", f"output.dir={folder / 'results'}"),
+        *("evaluate.views=3", "evaluate.rigs=1", "evaluate.labelled_frames=[6]"),
+        *("evaluate.test_frames=12", "cluster.backend=in_process", *QUICK),
+        timeout_s=300,
+    )
+    return Chain(folder, ended.out)
+
+
+def test_meta_train_leaves_weights_metrics_and_checkpoints(chain: Chain) -> None:
+    run = chain.folder / "run"
+    weights = load_file(run / "final" / "model.safetensors")
+    assert {name: value.shape for name, value in weights.items()} == {
+        "omega": (16, 16),
+        "theta": (256, 2, 3),
+    }
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in lines] == [1, 2, 3]
+    assert all(np.isfinite(line["query_loss"]) for line in lines)
+    kept = load_file(run / "checkpoints" / "round_000002" / "model.safetensors")
+    assert not np.array_equal(kept["theta"], weights["theta"])
+    assert load_config(run / "config.resolved.yaml").meta.rounds == 3
+    assert len(list((run / "tensorboard").iterdir())) == 1
+    assert not [name for name in left_in(chain.folder) if "partial" in name]
+
+
+def test_the_same_job_in_process_gives_the_same_weights(chain: Chain, tmp_path: Path) -> None:
+    succeed(
+        "meta_train",
+        *(f"data.shards={chain.folder / 'shards'}", f"output.dir={tmp_path}", "meta.rounds=3"),
+        *("episode.shots=4", "meta.meta_batch_size=2", "cluster.backend=in_process"),
+    )
+    one, other = (
+        (run / "final" / "model.safetensors").read_bytes()
+        for run in (tmp_path, chain.folder / "run")
+    )
+    assert one == other
+
+
+def test_results_have_the_published_form(chain: Chain) -> None:
+    results = chain.results()
+    rows = results["rows"]
+    assert {row["method"] for row in rows} == set(METHODS)
+    assert [row["labelled_frames"] for row in rows if row["method"] != "No-Fusion"] == [6] * 4
+    for row in rows:
+        assert set(row["jdr"]) == {"shoulder", "knee", "ankle", "average"}
+        # Percent, of at least half of the joints in view: not a share.
+        assert all(1 < rate <= 100 for rate in row["jdr"].values())
+        assert 1 < row["mpjpe_mm"] < 2000
+        assert (row["seeds"], row["rigs"]) == (1, 1)
+        assert {"jdr", "mpjpe_mm"} <= set(row["spread"])
+    assert results["data"]["shards"]["kind"] == "simulated dome"
+    assert results["config"]["evaluate"]["labelled_frames"] == [6]
+
+
+def test_the_table_and_the_pictures_are_there(chain: Chain) -> None:
+    for method in METHODS:
+        assert method in chain.evaluate_out
+    assert f"Pictures in {chain.folder / 'results'}" in " ".join(chain.evaluate_out.split())
+    left = left_in(chain.folder / "results")
+    pictures = {"heatmaps.png", "jdr.png", "mpjpe.png", "learning_curves.png"}
+    assert pictures | {"config.resolved.yaml", "results.json", "results.md"} == set(left)
+    for name in pictures:
+        assert (chain.folder / "results" / name).read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_prepare_turns_real_images_into_shards(shared_data: Path, tmp_path: Path) -> None:
+    weights = cache_folder(BackboneConfig()) / FILE_NAME
+    if not weights.is_file():
+        pytest.skip("the backbone is not in the cache; jobs/fetch_backbone.py fetches it")
+    source = shared_data / "panoptic" / "basketball_dome"
+    recording = tmp_path / "other_name"
+    poses = recording / "hdPose3d_stage1_coco19"
+    poses.mkdir(parents=True)
+    # Other frame numbers than the recording's own: nothing may be tied to them.
+    frames, cameras = {0: 7001, 33: 7002, 66: 7003, 99: 7100}, ("00_03", "00_12", "00_21")
+    shutil.copy(source / "calibration_basketball_dome.json", recording)
+    for old, new in frames.items():
+        name = "body3DScene_{:08d}.json"
+        shutil.copy(source / poses.name / name.format(old), poses / name.format(new))
+        for camera in cameras:
+            folder = recording / "hdImgs" / camera
+            folder.mkdir(parents=True, exist_ok=True)
+            name_of = (camera + "_{:08d}.jpg").format
+            shutil.copy(source / "hdImgs" / camera / name_of(old), folder / name_of(new))
+    ended = succeed(
+        "prepare",
+        *(f"data.sequence={recording}", f"data.shards={tmp_path / 's'}"),
+        *("data.test_cameras=[00_21]", "cluster.backend=in_process"),
+        config="panoptic.yaml",
+        timeout_s=300,
+    )
+    assert ended.code == 0
+    shards = ShardSet.open(tmp_path / "s")
+    assert shards.rig.names == cameras
+    assert sorted(set(shards.samples.frame.tolist())) == sorted(frames.values())
+    assert shards.samples.split[shards.samples.frame == 7100].tolist() == [1, 1]
+    # A detector that works: most peaks lie near the projected labels.
+    block = shards.camera("00_03").gather(np.flatnonzero(shards.samples.split >= 0))
+    assert block.seen.any()
+    assert block.heatmaps[block.seen].max((2, 3)).mean() > 0.2
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(1500)
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="the demo is made for two cores")
+def test_the_demo_shows_metafuse_ahead(tmp_path: Path) -> None:
+    """`make demo` in other folders: on held-out cameras and motions, 3 points at N = 50."""
+    shards = f"data.shards={tmp_path / 'shards'}"
+    run, results = tmp_path / "train", tmp_path / "evaluate"
+    for name, *overrides in (
+        ("simulate",),
+        ("meta_train", f"output.dir={run}"),
+        ("evaluate", f"evaluate.checkpoint={run}", f"output.dir={results}"),
+    ):
+        ended = run_job(name, shards, *overrides, config="demo.yaml", timeout_s=900)
+        assert ended.code == 0, ended.err
+    rows = json.loads((results / "results.json").read_text())["rows"]
+    average = {row["method"]: row["jdr"]["average"] for row in rows if row["labelled_frames"] == 50}
+    assert average["MetaFuse"] >= average["No-Fusion"] + 3
+    assert average["MetaFuse"] >= average["NaiveFuse"] + 3
