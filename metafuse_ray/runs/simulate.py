@@ -14,6 +14,8 @@ from metafuse_ray.data.splits import split_cameras
 from metafuse_ray.progress import track
 
 _log = logging.getLogger(__name__)
+_ROWS = 256
+"""Rows drawn at a time: a long clip at 64 x 64 would fill the memory."""
 
 
 def simulate(config: RunConfig) -> Path:
@@ -60,8 +62,9 @@ def _write_clips(plan: DomePlan, writer: ShardWriter) -> None:
     for clip in track(plan.clips, len(plan.clips), "simulate (clips)"):
         samples, shots = plan.film(clip)
         writer.append_samples(samples)
-        for name, block in shots.items():
-            writer.append_camera(name, block)
+        for name in shots:
+            for block in shots.pieces(name, _ROWS):
+                writer.append_camera(name, block)
 
 
 def _source(config: RunConfig) -> dict[str, object]:

@@ -16,12 +16,12 @@ import numpy as np
 
 from metafuse_ray.config.schema import DataConfig, SimulateConfig
 from metafuse_ray.data.blocks import CameraBlock, SampleBlock
-from metafuse_ray.data.dome.detector import detect, render
+from metafuse_ray.data.dome.detector import Detections, detect, render
 from metafuse_ray.data.dome.motion import SECONDS_A_FRAME, Clip, Motion, Poses
 from metafuse_ray.data.dome.occlusion import occlusion
 from metafuse_ray.data.dome.rig import procedural_rig
 from metafuse_ray.data.dome.sources import open_motion
-from metafuse_ray.data.labels import cube_side, project_labels
+from metafuse_ray.data.labels import ProjectedLabels, cube_side, project_labels
 from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.camera import Camera
 from metafuse_ray.geometry.crop import apply_affine
@@ -29,6 +29,7 @@ from metafuse_ray.geometry.panoptic_calibration import read_panoptic_calibration
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.pose.skeleton import COCO17, Skeleton
 from metafuse_ray.seeds import generator
+from metafuse_ray.shapes import Grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +92,16 @@ class Shots(Mapping[str, CameraBlock]):
 
     def __getitem__(self, name: str) -> CameraBlock:
         """Film the clip with one camera."""
+        return next(self.pieces(name, max(len(self._rows[0]), 1)))
+
+    def pieces(self, name: str, rows: int) -> Iterator[CameraBlock]:
+        """Film the clip with one camera, a number of rows at a time: heatmaps fill memory."""
         plan = self._plan
         rng = generator(plan.seed, "detector", self._clip.index, name)
-        return _film_camera(plan, plan.rig[name], self._poses, self._rows, rng)
+        view = _film(plan, plan.rig[name], self._poses, rng)
+        pick = self._rows[0] * self._poses.joints_world.shape[1] + self._rows[1]
+        for start in range(0, len(pick), rows):
+            yield view.block(pick[start : start + rows], plan.data.grid)
 
 
 def simulate(
@@ -137,13 +145,36 @@ def _labelled_rows(poses: Poses) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.nonzero(known >= 2))  # type: ignore[return-value]
 
 
-def _film_camera(
-    plan: DomePlan,
-    camera: Camera,
-    poses: Poses,
-    rows: tuple[np.ndarray, np.ndarray],
-    rng: np.random.Generator,
-) -> CameraBlock:
+@dataclass(frozen=True, eq=False)
+class _View:
+    """What one camera sees of everyone in every frame, before heatmaps are drawn.
+
+    Attributes:
+        labels: One row a person and frame (F P).
+        found: The same rows, each as a frame of one person.
+    """
+
+    labels: ProjectedLabels
+    found: Detections
+
+    def block(self, pick: np.ndarray, grid: Grid) -> CameraBlock:
+        """Draw some rows."""
+        labels, found = self.labels, self.found
+        seen = labels.seen[pick]
+        heatmaps = render(
+            Detections(found.place[pick], found.height[pick], found.sigma[pick]), grid
+        )
+        heatmaps[~seen] = 0.0
+        return CameraBlock(
+            heatmaps=heatmaps,
+            label_image_px=labels.label_image_px[pick].astype(np.float32),
+            crop_from_image=labels.crop_from_image[pick],
+            visibility=labels.visibility[pick],
+            seen=seen,
+        )
+
+
+def _film(plan: DomePlan, camera: Camera, poses: Poses, rng: np.random.Generator) -> _View:
     data, skeleton = plan.data, plan.skeleton
     frames, people = poses.joints_world.shape[:2]
     everyone_FP19x3 = poses.joints_world
@@ -168,17 +199,11 @@ def _film_camera(
         occlusion_strength=plan.settings.occlusion,
         noise=plan.settings.detector_noise,
     )
-    pick = rows[0] * people + rows[1]
-    seen = labels.seen[pick]
-    heatmaps = render(found, data.grid)[pick]
-    heatmaps[~seen] = 0.0
-    return CameraBlock(
-        heatmaps=heatmaps,
-        label_image_px=labels.label_image_px[pick].astype(np.float32),
-        crop_from_image=labels.crop_from_image[pick],
-        visibility=labels.visibility[pick],
-        seen=seen,
+    place, height, sigma = (
+        values.reshape(frames * people, 1, *values.shape[2:])
+        for values in (found.place, found.height, found.sigma)
     )
+    return _View(labels, Detections(place, height, sigma))
 
 
 def _share_of_crop(crops: np.ndarray, image_px: np.ndarray, crop_px: int) -> np.ndarray:

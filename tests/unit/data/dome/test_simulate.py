@@ -192,3 +192,14 @@ def test_real_rigs_and_real_poses_film(shared_data, recording):
     assert (block.heatmaps[missing] == 0).all()
     if recording == "160906_band1":
         assert missing.any()
+
+
+@pytest.mark.parametrize("rows", [1, 5, 100])
+def test_pieces_of_a_view_are_the_rows_of_the_whole(rows):
+    plan = simulate(settings(people=2), SMALL, 0)
+    _, shots = plan.film(plan.clips[1])
+    whole, pieces = shots["00_01"], list(shots.pieces("00_01", rows))
+    assert [len(piece) for piece in pieces] == [rows] * (12 // rows) + [12 % rows] * (12 % rows > 0)
+    for field in ("heatmaps", "label_image_px", "crop_from_image", "visibility", "seen"):
+        joined = np.concatenate([getattr(piece, field) for piece in pieces])
+        np.testing.assert_array_equal(joined, getattr(whole, field))
