@@ -1,6 +1,6 @@
 """Compare the methods on rigs of held-out cameras: tables and pictures.
 
-python jobs/evaluate.py --config configs/demo.yaml
+python jobs/evaluate.py --config configs/demo.yaml output.dir=runs/demo/evaluate
 """
 
 import sys

@@ -80,7 +80,7 @@ def triangulate_rig(batch: RigBatch, joints: Joints2D, threshold_px: float) -> n
         [camera.undistort(px) for camera, px in zip(batch.rig.cameras, image_px, strict=True)]
     )
     seen = batch.seen_VB.numpy()
-    weights = joints.peak_VBJ**2 * seen[:, :, None]
+    weights = joints.peak_VBJ.clip(0) ** 2 * seen[:, :, None]
     image_px_per_crop_px_VB = np.linalg.norm(to_image[:, :, 0, :2], axis=-1)
     threshold_VN = np.repeat(threshold_px * image_px_per_crop_px_VB, total, axis=1)
     projections = np.stack([camera.projection_matrix for camera in batch.rig.cameras])

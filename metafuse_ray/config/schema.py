@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeVar, cast
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
@@ -35,6 +35,16 @@ OpenShare = Annotated[float, Field(gt=0, lt=1)]
 GridSize = Annotated[int, Field(ge=4, le=256)]
 
 
+def _distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value stands here twice")
+    return values
+
+
+Some = Annotated[tuple[_T, ...], Field(min_length=1), AfterValidator(_distinct)]
+"""One or more values, each once."""
+
+
 @_node
 class DataConfig:
     """Recordings, crops, heatmaps and shards."""
@@ -45,9 +55,9 @@ class DataConfig:
     """Folder of the task shards: written by simulate and prepare, read by all other jobs."""
     camera_type: Literal["hd", "vga", "kinect-color"] = "hd"
     """Which cameras of a Panoptic calibration to use."""
-    cameras: tuple[str, ...] | None = None
+    cameras: Some[str] | None = None
     """Names of the cameras to use; all of the type where empty."""
-    test_cameras: tuple[str, ...] | None = None
+    test_cameras: Some[str] | None = None
     """Names of the cameras kept for testing; drawn with the seed where empty."""
     test_camera_share: OpenShare = 0.35
     """Share of the cameras kept for testing where they are not named (11 of 31)."""
@@ -81,7 +91,7 @@ class SimulateConfig:
     """A Panoptic calibration file to film with; a procedural dome where empty."""
     motion: str | None = None
     """Motion: a mocap .npz or a Panoptic recording's folder; procedural where empty."""
-    clips: PositiveInt = 24
+    clips: Annotated[int, Field(ge=2)] = 24
     """Clips to film; a recording is cut into as many as it fills, and at least two."""
     frames_per_clip: PositiveInt = 50
     """Frames of a clip; of a recording, the most."""
@@ -126,7 +136,8 @@ class ModelConfig:
     blob_gain: PositiveFloat = 1.3
     """Sum of the blob start's weights: what a unit source pixel adds to the target in all."""
     theta_smoothing: Share = 0.2
-    """Smoothing of theta's updates over target pixels, a share of the width; 0 as published."""
+    """Smoothing of theta's steps in the inner loop and in adaptation, over target pixels, as a
+    share of the width; 0 as published."""
     target_sigma: PositiveFloat = 0.03125
     """Sigma of the target Gaussians as a share of the grid's width (2 px of 64)."""
     operator: Literal["auto", "reference", "torch", "numba", "triton"] = "auto"
@@ -193,13 +204,13 @@ class AdaptConfig:
     """Adam step size of theta."""
     lr_omega: Annotated[float, Field(ge=0)] = 0.0
     """Adam step size of omega; 0 keeps omega, as published."""
-    steps: tuple[NaturalInt, ...] = (0, 10, 25, 50)
+    steps: Some[NaturalInt] = (0, 10, 25, 50)
     """Numbers of steps to choose from on held-out labelled frames."""
     batch_size: PositiveInt = 16
     """Labelled frames a step."""
     folds: Annotated[int, Field(ge=2, le=10)] = 3
     """Blocks of time into which the labelled frames are cut to choose steps and lambda."""
-    self_weights: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    self_weights: Some[Share] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     """Values of lambda to choose from; 1 is No-Fusion."""
     caution: Annotated[float, Field(ge=0)] = 1.0
     """Standard errors by which fusion must beat No-Fusion on held-out frames to be used."""
@@ -207,9 +218,9 @@ class AdaptConfig:
     """Adam step size of NaiveFuse as published; a tenth of it from 2/3, again from 5/6 on."""
     naive_epochs: PositiveInt = 30
     """Passes over the labelled frames of NaiveFuse as published."""
-    ridges: tuple[PositiveFloat, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+    ridges: Some[PositiveFloat] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     """Regularisers of NaiveFuse ridge to choose from."""
-    cameras: tuple[str, ...] | None = None
+    cameras: Some[str] | None = None
     """The rig that the adapt job adapts (names of its cameras); the first test rig where empty."""
     frames: PositiveInt = 50
     """Labelled person-frames that the adapt job uses."""
@@ -226,7 +237,7 @@ class EvaluateConfig:
     """Folder of a meta-training run."""
     test_shards: str | None = None
     """Shards of another recording of the same rig to take all test frames from."""
-    methods: tuple[Method, ...] = (
+    methods: Some[Method] = (
         "No-Fusion",
         "NaiveFuse",
         "NaiveFuse ridge",
@@ -234,7 +245,7 @@ class EvaluateConfig:
         "MetaFuse",
     )
     """Methods to compare."""
-    labelled_frames: tuple[PositiveInt, ...] = (50, 100, 200, 500)
+    labelled_frames: Some[PositiveInt] = (50, 100, 200, 500)
     """N: labelled person-frames of the new rig."""
     rigs: PositiveInt = 8
     """Rigs of held-out cameras."""

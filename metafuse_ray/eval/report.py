@@ -77,11 +77,11 @@ def print_report(document: Mapping[str, Any], report: Path, pictures: Sequence[P
     for table in (detection_table(document), position_table(document)):
         console.print(to_rich(table))
     for line in (*data_lines(document), *note_lines(document)):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
     names = ", ".join(path.name for path in pictures)
     line = f"Pictures in {report.parent}: {names}; the report with them: {report}"
     # Not wrapped: a path in two pieces cannot be copied.
-    console.print(line, highlight=False, soft_wrap=True)
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def markdown(document: Mapping[str, Any], pictures: Sequence[Path]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,27 +14,47 @@ from metafuse_ray.errors import ConfigError, NotEnoughFramesError
 from metafuse_ray.seeds import generator
 
 
-def draw_rigs(cameras: Sequence[str], views: int, rigs: int, seed: int) -> list[tuple[str, ...]]:
-    """Draw distinct rigs from the held-out cameras.
+def rig_order(
+    cameras: Sequence[str], views: int, rigs: int, seed: int
+) -> Iterator[tuple[str, ...]]:
+    """Yield every rig of the held-out cameras once, in an order drawn with the seed.
 
     Args:
         cameras: Names to draw from.
         views: Cameras of a rig.
-        rigs: How many.
+        rigs: How many are wanted; the others follow as spares.
         seed: The run's seed.
 
     Raises:
-        ConfigError: There are not that many distinct rigs.
+        ConfigError: There are fewer cameras than views.
     """
     every = list(itertools.combinations(sorted(cameras), views))
-    if len(every) < rigs:
+    if not every:
         raise ConfigError(
-            f"{len(cameras)} test cameras give {len(every)} rigs of {views} views, but"
-            f" evaluate.rigs={rigs}; lower evaluate.rigs or evaluate.views, or keep more cameras"
-            " for testing (data.test_camera_share when making the shards)"
+            f"{len(cameras)} test cameras are too few for a rig of {views} views; lower"
+            " evaluate.views, or keep more cameras for testing (data.test_camera_share when making"
+            " the shards)"
         )
-    drawn = generator(seed, "rigs", views).choice(len(every), rigs, replace=False)
-    return [every[number] for number in drawn]
+    random = generator(seed, "rigs", views)
+    drawn = random.choice(len(every), min(rigs, len(every)), replace=False)
+    spare = random.permutation(np.setdiff1d(np.arange(len(every)), drawn))
+    yield from (every[number] for number in [*drawn, *spare])
+
+
+def draw_rigs(cameras: Sequence[str], views: int, rigs: int, seed: int) -> list[tuple[str, ...]]:
+    """Return the first rigs of `rig_order`; see there for the arguments and the error."""
+    return list(itertools.islice(rig_order(cameras, views, rigs, seed), rigs))
+
+
+def count_labelled(shards: ShardSet, rig: Sequence[str]) -> int:
+    """Return how many training rows two or more views of a rig see."""
+    return len(rig_rows(shards, rig, shards.rows(TRAIN)))
+
+
+def has_test_rows(shards: ShardSet, rig: Sequence[str], whole: bool) -> bool:
+    """Whether a rig has a test sample; see `test_rows`."""
+    rows = np.arange(shards.manifest.rows) if whole else shards.rows(TEST)
+    return len(rig_rows(shards, rig, rows)) > 0
 
 
 def labelled_rows(
@@ -65,7 +85,7 @@ def labelled_rows(
             frames=len(rows),
         )
     seed, draw = address
-    random = generator(seed, "labels", *rig, draw)
+    random = generator(seed, "labels", *sorted(rig), draw)
     clip_of = shards.samples.clip[rows]
     order = random.permutation(np.unique(clip_of))
     shuffled = [random.permutation(rows[np.isin(clip_of, order[:clips])])]

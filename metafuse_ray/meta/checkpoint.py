@@ -43,7 +43,8 @@ def load_weights(run: Path) -> FusionWeights:
     Raises:
         CheckpointError: There are none, or they are damaged or of another shape.
     """
-    path = run if run.is_file() else run / "final" / _MODEL
+    places = (run, run / "final" / _MODEL, run / _MODEL)
+    path = next((place for place in places if place.is_file()), places[1])
     if not path.is_file():
         raise CheckpointError(
             f"no weights at {path}; run jobs/meta_train.py with output.dir={run} first, or set"

@@ -18,14 +18,15 @@ from metafuse_ray.adapt.watched import WatchedMethod, number_of_fits
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.errors import ConfigError, NotEnoughFramesError
+from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.eval.adapt_report import print_adapt_report, rig_scores
 from metafuse_ray.eval.cells import Cell
 from metafuse_ray.eval.heatmap_sheet import SHEET_FILE, adapted_sheet
 from metafuse_ray.eval.rigs import labelled_rows, test_rows
 from metafuse_ray.progress import track
-from metafuse_ray.runs.outputs import start_run
+from metafuse_ray.runs.outputs import start_run_apart
 from metafuse_ray.runs.rig_choice import choose_rig
+from metafuse_ray.runs.test_frames import open_test_shards
 from metafuse_ray.runs.weights import load_meta_weights
 
 _log = logging.getLogger(__name__)
@@ -49,9 +50,9 @@ def adapt(config: RunConfig) -> Path:
     cameras = choose_rig(config, shards)
     method = make_method("MetaFuse", config, weights)
     labelled = _load_labelled(config, shards, cameras, method)
-    test_shards = _open_test_shards(config, shards)
+    test_shards = open_test_shards(config, shards)
     test = _load_test(config, test_shards, cameras)
-    output = _start(config)
+    output = start_run_apart(config)
 
     cell = Cell(cameras, len(labelled), 0, "MetaFuse")
     adapted = _adapt(method, labelled, config, (*cameras, len(labelled), 0))
@@ -94,19 +95,6 @@ def _load_labelled(
     return labelled
 
 
-def _open_test_shards(config: RunConfig, shards: ShardSet) -> ShardSet:
-    if config.evaluate.test_shards is None:
-        return shards
-    test_shards = ShardSet.open(config.evaluate.test_shards)
-    if test_shards.grid != shards.grid:
-        raise ConfigError(
-            f"evaluate.test_shards: heatmaps of {test_shards.grid}, but data.shards holds"
-            f" {shards.grid}; make them again with the same data.grid",
-            key="evaluate.test_shards",
-        )
-    return test_shards
-
-
 def _load_test(
     config: RunConfig, test_shards: ShardSet, cameras: tuple[str, ...]
 ) -> RigBatch | None:
@@ -117,18 +105,6 @@ def _load_test(
         _log.info("no test figures: %s", error.message)
         return None
     return load_rig_batch(test_shards, cameras, rows)
-
-
-def _start(config: RunConfig) -> Path:
-    run = Path(config.evaluate.checkpoint or "").resolve()
-    run = run.parents[1] if run.is_file() else run  # a run's weights lie in RUN/final/
-    if Path(config.output.dir).resolve() == run:
-        raise ConfigError(
-            f"output.dir: {config.output.dir} is the folder of the meta-training run; choose"
-            " another, for instance output.dir=runs/my_rig",
-            key="output.dir",
-        )
-    return start_run(config)
 
 
 def _adapt(

@@ -150,7 +150,7 @@ def test_the_sheet_of_an_evaluation_is_a_png(tiny_shards, tmp_path):
             "adapt.self_weights=[0.5]",
         ],
     )
-    cells = plan_cells(config, ShardSet.open(tiny_shards))
+    cells = plan_cells(config, (shards := ShardSet.open(tiny_shards)), shards)
     path = heatmap_sheet(config, None, cells, tmp_path)
     assert path == tmp_path / "heatmaps.png"
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")

@@ -306,7 +306,6 @@ def test_the_rig_is_the_first_that_evaluate_draws_or_the_named_one(configure, tm
     ("setting", "reason"),
     [
         ("adapt.cameras=[00_00, 00_77]", "has no camera 00_77; it has 00_00, 00_01"),
-        ("adapt.cameras=[00_00, 00_00]", "two or more different cameras"),
         ("adapt.cameras=[00_00]", "two or more different cameras"),
         ("evaluate.views=4", "has 3 test cameras, too few"),
     ],

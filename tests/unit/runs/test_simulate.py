@@ -53,6 +53,6 @@ def test_an_older_set_is_replaced_and_other_folders_are_left_alone(tmp_path):
 
 
 def test_bad_settings_leave_nothing_behind(tmp_path):
-    with pytest.raises(ConfigError, match="are left to train on"):
+    with pytest.raises(ConfigError, match="at least 1 item"):
         simulate(config(tmp_path / "shards", "data.test_cameras=[]"))
     assert list(tmp_path.iterdir()) == []
