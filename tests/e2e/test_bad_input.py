@@ -117,7 +117,9 @@ def test_too_few_labelled_frames(tiny_shards: Path, tmp_path: Path) -> None:
         *(f"data.shards={tiny_shards}", f"output.dir={tmp_path / 'o'}", *EVALUATE),
         "evaluate.labelled_frames=[500]",
     ).error
-    assert "500 labelled frames are asked for; lower evaluate.labelled_frames" in error
+    assert str(tiny_shards) in error
+    assert "500 training samples" in error
+    assert "lower evaluate.labelled_frames" in error
     assert not (tmp_path / "o").exists()
 
 
