@@ -7,10 +7,12 @@ from pathlib import Path
 
 from metafuse_ray.config.load import config_tree
 from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.data.blocks import TEST, TRAIN
 from metafuse_ray.data.dome.simulate import DomePlan
 from metafuse_ray.data.dome.simulate import simulate as plan_dome
 from metafuse_ray.data.shards import ShardSet, ShardWriter, export_parquet
 from metafuse_ray.data.splits import split_cameras
+from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.progress import track
 
 _log = logging.getLogger(__name__)
@@ -59,12 +61,31 @@ def simulate(config: RunConfig) -> Path:
 
 
 def _write_clips(plan: DomePlan, writer: ShardWriter) -> None:
+    """Write the clips that show somebody.
+
+    Raises:
+        NotEnoughFramesError: None of the training clips does, or none of the test clips.
+    """
+    empty = {clip.split for clip in plan.clips}
     for clip in track(plan.clips, len(plan.clips), "simulate (clips)"):
         samples, shots = plan.film(clip)
+        if not len(samples):
+            _log.warning("clip %d shows nobody of whom two joints are known; left out", clip.index)
+            continue
+        empty.discard(clip.split)
         writer.append_samples(samples)
         for name in shots:
             for block in shots.pieces(name, _ROWS):
                 writer.append_camera(name, block)
+
+    if empty:
+        splits = " and ".join({TRAIN: "training", TEST: "test"}[split] for split in sorted(empty))
+        raise NotEnoughFramesError(
+            f"{plan.settings.motion or 'procedural motion'}: nobody of whom two joints are known is"
+            f" in the {splits} clips; cut it otherwise by simulate.clips,"
+            " simulate.frames_per_clip or simulate.frame_step, or choose another simulate.motion",
+            key="simulate.motion",
+        )
 
 
 def _source(config: RunConfig) -> dict[str, object]:

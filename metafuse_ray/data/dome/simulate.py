@@ -92,10 +92,13 @@ class Shots(Mapping[str, CameraBlock]):
 
     def __getitem__(self, name: str) -> CameraBlock:
         """Film the clip with one camera."""
-        return next(self.pieces(name, max(len(self._rows[0]), 1)))
+        rows = len(self._rows[0])
+        return next(self.pieces(name, rows)) if rows else _nothing(self._plan)
 
     def pieces(self, name: str, rows: int) -> Iterator[CameraBlock]:
         """Film the clip with one camera, a number of rows at a time: heatmaps fill memory."""
+        if not len(self._rows[0]):  # nobody there, or nobody of whom enough is known
+            return
         plan = self._plan
         rng = generator(plan.seed, "detector", self._clip.index, name)
         view = _film(plan, plan.rig[name], self._poses, rng)
@@ -143,6 +146,18 @@ def _labelled_rows(poses: Poses) -> tuple[np.ndarray, np.ndarray]:
     """(frame, person) of every sample: people of whom at least two joints are known."""
     known = np.isfinite(poses.joints_world).all(-1).sum(-1)
     return tuple(np.nonzero(known >= 2))  # type: ignore[return-value]
+
+
+def _nothing(plan: DomePlan) -> CameraBlock:
+    """Return what a camera sees of a clip without samples: no rows."""
+    joints = len(plan.skeleton.joints)
+    return CameraBlock(
+        heatmaps=np.zeros((0, joints, *plan.data.grid), np.float32),
+        label_image_px=np.zeros((0, joints, 2), np.float32),
+        crop_from_image=np.zeros((0, 2, 3)),
+        visibility=np.zeros((0, joints), bool),
+        seen=np.zeros(0, bool),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,14 @@
 """The simulate run writes a whole shard set, or nothing."""
 
+import json
+
 import numpy as np
 import pytest
 
 from metafuse_ray.config.load import load_config
 from metafuse_ray.data.dome.simulate import simulate as plan_dome
 from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.errors import ConfigError, StorageError
+from metafuse_ray.errors import ConfigError, NotEnoughFramesError, StorageError
 from metafuse_ray.runs.simulate import simulate
 
 SETTINGS = (
@@ -56,3 +58,44 @@ def test_bad_settings_leave_nothing_behind(tmp_path):
     with pytest.raises(ConfigError, match="at least 1 item"):
         simulate(config(tmp_path / "shards", "data.test_cameras=[]"))
     assert list(tmp_path.iterdir()) == []
+
+
+def record(folder, bodies_of):
+    """Write 30 frames of poses: whatever ``bodies_of`` returns for each frame's number."""
+    folder.mkdir()
+    for frame in range(30):
+        content = {"version": 0.7, "bodies": bodies_of(frame)}
+        (folder / f"body3DScene_{frame:08d}.json").write_text(json.dumps(content))
+    return f"simulate.motion={folder}"
+
+
+def somebody(known: int = 19):
+    """Return one body as Panoptic writes it; the joints after the first ones are unknown."""
+    joints = np.random.default_rng(0).normal((0, -100, 0), 30, (19, 3))
+    scores = np.where(np.arange(19) < known, 0.9, -1.0)
+    return [{"id": 0, "joints19": np.column_stack([joints, scores]).ravel().tolist()}]
+
+
+@pytest.mark.parametrize("meanwhile", [[], somebody(known=0)], ids=["nobody", "unknown"])
+def test_a_stretch_without_people_is_left_out(tmp_path, meanwhile):
+    motion = record(tmp_path / "poses", lambda f: meanwhile if 10 <= f < 20 else somebody())
+    more = (motion, "simulate.frame_step=1", "simulate.frames_per_clip=10")
+    settings = config(tmp_path / "shards", *more)
+    simulate(settings)
+    samples = ShardSet.open(tmp_path / "shards").samples
+    assert samples.frame.tolist() == [*range(10), *range(20, 30)]
+    plan = plan_dome(settings.simulate, settings.data, 0)
+    empty, shots = plan.film(plan.clips[1])
+    assert len(empty) == len(shots["00_00"]) == 0
+    assert shots["00_00"].heatmaps.shape == (0, 17, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("since", "which"), [(0, "the training and test clips"), (20, "the test clips")]
+)
+def test_a_split_without_people_is_refused(tmp_path, since, which):
+    motion = record(tmp_path / "poses", lambda f: somebody() if f < since else [])
+    more = (motion, "simulate.frame_step=1", "simulate.frames_per_clip=10")
+    with pytest.raises(NotEnoughFramesError, match=f"{which}; cut it otherwise"):
+        simulate(config(tmp_path / "shards", *more))
+    assert [path.name for path in tmp_path.iterdir()] == ["poses"]
