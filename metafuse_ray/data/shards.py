@@ -318,8 +318,13 @@ class ShardSet:
 
 
 def export_parquet(shards: ShardSet, directory: Path) -> None:
-    """Write every file of a shard set as Parquet, for tools that read no Arrow IPC."""
-    with atomic_directory(directory) as partial:
+    """Write every file of a shard set as Parquet, for tools that read no Arrow IPC.
+
+    Raises:
+        StorageError: The folder exists and is neither empty nor such an export, or the disk is
+            full.
+    """
+    with atomic_directory(directory, owns=is_replaceable) as partial:
         for file in shards.manifest.files:
             target = (partial / file).with_suffix(".parquet")
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,11 +53,23 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path, owns: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """Yield a temporary folder beside ``path`` that replaces it on success, vanishes on error.
 
-    An existing folder at ``path`` stays whole until the new one is complete.
+    An existing folder at ``path`` stays whole until the new one is complete. Where ``path`` is a
+    link, the folder that it points at is replaced, and the link stays.
+
+    Args:
+        path: The folder to make or replace.
+        owns: Whether what exists there may be replaced; anything may where it is not given.
+
+    Raises:
+        StorageError: ``owns`` denies it or the process works in there, both before anything is
+            written; or the disk is full.
     """
+    path = Path(os.path.realpath(path))
+    with storage_errors(path, "writing"):
+        _check_replaceable(path, owns)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     with storage_errors(path, "writing"):
         partial.mkdir(parents=True)
@@ -101,6 +113,22 @@ class RecordFile:
             except OSError:
                 file.truncate(size)
                 raise
+
+
+def _check_replaceable(path: Path, owns: Callable[[Path], bool] | None) -> None:
+    here = Path.cwd()
+    if path in (here, *here.parents):
+        raise StorageError(
+            f"{path} is the working folder or holds it, and would be replaced as a whole; choose a"
+            " folder inside it",
+            path=str(path),
+        )
+    if owns is not None and path.exists() and not owns(path):
+        raise StorageError(
+            f"writing {path} would replace what is there, which is of another origin; move it away"
+            " or choose another folder",
+            path=str(path),
+        )
 
 
 def _swap(partial: Path, path: Path) -> None:

@@ -412,3 +412,13 @@ def test_parquet_holds_the_same_columns(tmp_path: Path, content: Content, dtype:
     written = json.loads((tmp_path / "parquet" / "manifest.json").read_text())
     assert written["rows"] == 12
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["parquet", "s"]
+    export_parquet(ShardSet.open(shards), tmp_path / "parquet")  # an older export is replaced
+
+
+def test_parquet_replaces_no_other_folder(tmp_path: Path, content: Content) -> None:
+    shards = write(tmp_path / "s", content, "uint8")
+    (tmp_path / "parquet").mkdir()
+    (tmp_path / "parquet" / "chapter").write_text("words")
+    with pytest.raises(StorageError, match="another origin"):
+        export_parquet(ShardSet.open(shards), tmp_path / "parquet")
+    assert [path.name for path in (tmp_path / "parquet").iterdir()] == ["chapter"]

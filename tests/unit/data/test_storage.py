@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from metafuse_ray.data.manifest import is_replaceable
 from metafuse_ray.data.storage import (
     RecordFile,
     atomic_directory,
@@ -48,6 +49,42 @@ def test_a_directory_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> N
             (partial / text / "f").write_text(text)
         assert [path.name for path in target.iterdir()] == [text]
         assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_link_to_a_folder_stays_and_what_it_points_at_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "real").mkdir(parents=True)
+    (tmp_path / "disk" / "real" / "old").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "real")
+    with atomic_directory(tmp_path / "link") as partial:
+        (partial / "new").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in (tmp_path / "link").iterdir()] == ["new"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
+
+
+@pytest.mark.parametrize("folder", [".", ".."])
+def test_the_working_folder_is_not_replaced_under_our_feet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(StorageError, match="choose a folder inside it"):
+        _stop_in_directory(Path(folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_what_is_of_another_origin_is_not_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "d"
+    target.mkdir()
+    with atomic_directory(target, owns=is_replaceable) as partial:
+        (partial / "chapter").write_text("words")
+    with (
+        pytest.raises(StorageError, match="another origin; move it away"),
+        atomic_directory(target, owns=is_replaceable),
+    ):
+        pytest.fail("nothing is to be written")
+    assert [path.name for path in target.iterdir()] == ["chapter"]
+    assert list(tmp_path.iterdir()) == [target]
 
 
 @pytest.mark.parametrize("stop", [_stop_in_file, _stop_in_directory])
