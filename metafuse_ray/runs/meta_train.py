@@ -18,13 +18,15 @@ from metafuse_ray.meta.pool import InProcessPool, TaskPool
 from metafuse_ray.meta.sinks import ConsoleSink, JsonlSink, TensorBoardSink
 from metafuse_ray.meta.trainer import MetaTrainer, RoundRecord, Sink
 from metafuse_ray.models.start import start_weights
-from metafuse_ray.runs.outputs import start_run
+from metafuse_ray.runs.outputs import clear_earlier_training, start_run
 
 _log = logging.getLogger(__name__)
 
 
 def meta_train(config: RunConfig) -> Path:
     """Run Algorithm 1 and leave ``final/model.safetensors`` and ``metrics.jsonl``.
+
+    Those of an earlier run in the same folder are removed before the first round.
 
     Returns:
         The run's folder, ``output.dir``.
@@ -51,6 +53,7 @@ def meta_train(config: RunConfig) -> Path:
     start = start_weights(config.model, shards.grid, config.seed)
     with closing(_open_pool(config, pairs)) as pool:
         run = start_run(config)
+        clear_earlier_training(run)
         trainer = MetaTrainer(config, pairs, pool, start)
         trainer.sinks = _sinks(config, run, trainer)
         trainer.fit(config.meta.rounds)

@@ -1,0 +1,72 @@
+"""A meta-training run leaves its own files in its folder, and no one else's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from metafuse_ray.config.load import load_config
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.errors import StorageError
+from metafuse_ray.runs.meta_train import meta_train
+
+
+def config(shards: Path, run: Path, *more: str) -> RunConfig:
+    return load_config(
+        None,
+        [
+            f"data.shards={shards}",
+            f"output.dir={run}",
+            "cluster.backend=in_process",
+            "episode.shots=4",
+            "meta.meta_batch_size=1",
+            "checkpoint.every=1",
+            *more,
+        ],
+    )
+
+
+def test_a_folder_used_again_holds_the_last_run_alone(tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    meta_train(config(tiny_shards, run, "meta.rounds=3"))
+    older = set((run / "tensorboard").iterdir())
+    for events in older:
+        events.rename(events.with_name("events.out.tfevents.0000000001.host.1.0"))
+    (run / "checkpoints" / "notes.txt").write_text("mine")
+    meta_train(config(tiny_shards, run, "meta.rounds=1"))
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "notes.txt",
+        "round_000001",
+    ]
+    assert len(older) == len(list((run / "tensorboard").iterdir())) == 1
+    assert not (run / "tensorboard" / "events.out.tfevents.0000000001.host.1.0").exists()
+    records = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(record)["round"] for record in records] == [1]
+
+
+def test_a_run_that_fails_leaves_no_weights_of_another(tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    meta_train(config(tiny_shards, run, "meta.rounds=1"))
+    with pytest.raises(StorageError):
+        meta_train(config(tmp_path / "none", run, "meta.rounds=1"))
+    assert (run / "final" / "model.safetensors").is_file()  # no work started: nothing is lost
+    (run / "checkpoints" / "round_000001" / "model.safetensors").unlink()
+    (run / "checkpoints" / "round_000001" / "optimizer.safetensors").unlink()
+    (run / "checkpoints" / "round_000001").rmdir()
+    (run / "checkpoints").rmdir()
+    (run / "checkpoints").write_text("no folder: the first checkpoint fails")
+    with pytest.raises(StorageError):
+        meta_train(config(tiny_shards, run, "meta.rounds=1"))
+    assert not (run / "final").exists()
+
+
+def test_a_final_folder_of_another_origin_is_kept(tiny_shards: Path, tmp_path: Path) -> None:
+    thesis = tmp_path / "run" / "final"
+    thesis.mkdir(parents=True)
+    (thesis / "chapter.txt").write_text("words")
+    with pytest.raises(StorageError, match=r"choose another output\.dir"):
+        meta_train(config(tiny_shards, tmp_path / "run", "meta.rounds=1"))
+    assert [path.name for path in thesis.iterdir()] == ["chapter.txt"]
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
