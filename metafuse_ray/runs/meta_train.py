@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from metafuse_ray.cluster.pool import RayTaskPool
-from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.config.schema import ClusterConfig, RunConfig
 from metafuse_ray.data.episodes import EpisodeSampler
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ConfigError
@@ -34,6 +34,7 @@ def meta_train(config: RunConfig) -> Path:
     Raises:
         MetaFuseError: Before any work starts where the cause is in the settings or the data.
     """
+    _check_backend(config.cluster)
     shards = ShardSet.open(config.data.shards)
     pairs = shards.rig.subset(shards.manifest.train_cameras).pairs()
     if not pairs:
@@ -60,6 +61,15 @@ def meta_train(config: RunConfig) -> Path:
         save_weights(run / "final", trainer.outer, trainer.round)
     _log.info("weights: %s", run / "final" / "model.safetensors")
     return run
+
+
+def _check_backend(cluster: ClusterConfig) -> None:
+    if cluster.backend == "in_process" and cluster.gpus_per_actor > 0:
+        raise ConfigError(
+            f"cluster.gpus_per_actor={cluster.gpus_per_actor:g} with cluster.backend=in_process:"
+            " GPUs are for Ray actors; set cluster.backend=ray or cluster.gpus_per_actor=0",
+            key="cluster.gpus_per_actor",
+        )
 
 
 def _open_pool(config: RunConfig, pairs: Sequence[CameraPair]) -> TaskPool:

@@ -9,7 +9,7 @@ import pytest
 
 from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.errors import StorageError
+from metafuse_ray.errors import ConfigError, StorageError
 from metafuse_ray.runs.meta_train import meta_train
 
 
@@ -70,3 +70,9 @@ def test_a_final_folder_of_another_origin_is_kept(tiny_shards: Path, tmp_path: P
         meta_train(config(tiny_shards, tmp_path / "run", "meta.rounds=1"))
     assert [path.name for path in thesis.iterdir()] == ["chapter.txt"]
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_gpus_without_actors_are_refused(tiny_shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gpus_per_actor=1 with cluster\.backend=in_process"):
+        meta_train(config(tiny_shards, tmp_path / "run", "cluster.gpus_per_actor=1"))
+    assert list(tmp_path.iterdir()) == []
