@@ -34,7 +34,6 @@ def test_an_unknown_camera_is_named():
     ("data", "names", "key"),
     [
         (DataConfig(test_cameras=NAMES[:30]), NAMES, "data.test_cameras"),
-        (DataConfig(test_cameras=()), NAMES, "data.test_cameras"),
         (DataConfig(test_camera_share=0.01), NAMES, "data.test_camera_share"),
         (DataConfig(), NAMES[:2], "data.test_camera_share"),
     ],
