@@ -4,8 +4,10 @@
 
 Every measurement is a fresh process on one thread; forms and the rate of matrix products are
 measured in turn, so that a busy machine slows them alike. Time is CPU time of the first run at full
-size, after one at 8 x 8 that loads libraries and compiled code; memory is the peak of the resident
-set above what it was before that run. Read ratios, not seconds.
+size, after one at 8 x 8 that loads libraries and compiled code. Memory is the peak of the resident
+set above what it was before that run, in a process whose allocator returns large blocks at once:
+what a form holds, without what the heap of the C library loses between blocks, which varies by tens
+of megabytes from run to run (the timed runs' peaks stand beside it). Read ratios, not seconds.
 """
 
 from __future__ import annotations
@@ -97,13 +99,15 @@ def measure_case(case: Case, repeats: int) -> dict[str, Any]:
             progress(f"{case.name}: {form}: {found[-1]['cpu_s']:.2f} s")
         rates.append(child(task="products", case=case.name)["flops_per_s"])
     rate = statistics.median(rates)
-    forms = {form: summary(found) for form, found in runs.items()}
+    forms = {form: summary(case, form, found) for form, found in runs.items()}
     plain_cpu = min(forms[form]["cpu_s"] for form in PLAIN)
     plain_peak = min(forms[form]["peak_mb"] for form in PLAIN)
+    plain_heap = min(forms[form]["heap_mb"] for form in PLAIN)
     for form in forms.values():
         form["ratios"] = {
             "cpu_time": plain_cpu / form["cpu_s"],
             "peak_memory": plain_peak / form["peak_mb"],
+            "peak_memory_as_allocated": plain_heap / form["heap_mb"],
             "share_of_floor": case.floor_flops / rate / form["cpu_s"],
         }
     return {
@@ -116,13 +120,14 @@ def measure_case(case: Case, repeats: int) -> dict[str, Any]:
     }
 
 
-def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
-    """Medians and ranges over processes."""
+def summary(case: Case, form: str, runs: list[dict[str, float]]) -> dict[str, Any]:
+    """Medians and ranges over the timed processes, and the peak of one more."""
     times = [run["cpu_s"] for run in runs]
     return {
         "cpu_s": statistics.median(times),
         "cpu_s_range": [min(times), max(times)],
-        "peak_mb": statistics.median(run["peak_mb"] for run in runs),
+        "peak_mb": child(task="form", case=case.name, form=form, trim=True)["peak_mb"],
+        "heap_mb": statistics.median(run["peak_mb"] for run in runs),
     }
 
 
@@ -147,6 +152,8 @@ def child(**order: Any) -> dict[str, Any]:
     """Carry out one measurement in a fresh process."""
     threads = str(order.get("threads", 1))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    if order.get("trim"):
+        environment["MALLOC_MMAP_THRESHOLD_"] = str(2**18)  # read by the C library (glibc)
     done = subprocess.run(
         [sys.executable, __file__, "--order", json.dumps(order)],
         env=environment,

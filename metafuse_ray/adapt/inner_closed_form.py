@@ -45,7 +45,7 @@ def closed_form_gradient(
     def step_along(gradient: Weights) -> Weights:
         return along("omega", gradient[0]), along("theta_VP23", gradient[1])
 
-    support_set, query_set = _Square.of(support), _Square.of(query)
+    support_set = _Square.of(support)
     weights: Weights = (model.omega.detach(), model.theta_VP23.detach())
     path: list[_Point] = []
     support_loss = float("nan")
@@ -55,9 +55,10 @@ def closed_form_gradient(
         weights = _minus(weights, step_along(point.gradient()))
         if inner.order == "second":
             path.append(point)
-    point = _Point(model, query_set, weights)
+    point = support_set = None  # make room
+    point = _Point(model, _Square.of(query), weights)
     query_loss, gradient = float(point.loss), point.gradient()
-    del point  # make room
+    del point
     while path:
         gradient = _minus(gradient, path.pop().curvature(step_along(gradient)))
     return OuterGradient(gradient, support_loss, query_loss)

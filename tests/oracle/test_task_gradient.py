@@ -72,9 +72,19 @@ def plain_loss(parameters: Parameters, data: SetLoss) -> torch.Tensor:
     return torch.stack(losses).sum() / batch.visibility_BJ.sum()
 
 
-def adapted(parameters: Parameters, support: SetLoss, steps: int) -> Parameters:
+def smooth(theta_VP23: torch.Tensor) -> torch.Tensor:
+    """Mix every target pixel with all others, by a symmetric matrix."""
+    distance_PP = (torch.arange(30)[:, None] - torch.arange(30)).abs()
+    return torch.einsum("pq,vqab->vpab", torch.exp(-distance_PP.double()), theta_VP23)
+
+
+def adapted(
+    parameters: Parameters, support: SetLoss, steps: int, smoothed: bool = False
+) -> Parameters:
     for _ in range(steps):
         slope = torch.func.grad(plain_loss)(parameters, support)
+        if smoothed:
+            slope = {**slope, "theta_VP23": smooth(slope["theta_VP23"])}
         parameters = {k: v - STEP_SIZES[k] * slope[k] for k, v in parameters.items()}
     return parameters
 
@@ -104,6 +114,24 @@ def test_outer_gradient_equals_torch_func(
     final = plain_loss(adapted(start, support, steps), query)
     assert found.query_loss == pytest.approx(float(final), rel=1e-12)
     assert all(torch.equal(start[k], v) for k, v in model.named_parameters())
+
+
+@pytest.mark.parametrize("path", ["higher", "closed_form"])
+@pytest.mark.parametrize("order", ["second", "first"])
+def test_smoothed_steps_are_differentiated_too(
+    path: Literal["higher", "closed_form"], order: Literal["second", "first"]
+) -> None:
+    model, support, query = task(2, "auto")
+    start = {name: value.detach() for name, value in model.named_parameters()}
+    inner = InnerConfig(lr=0.01, lr_omega=0.002, steps=2, order=order, path=path)
+    found = task_gradient(model, support, query, inner, {"omega": 0.002}, {"theta_VP23": smooth})
+    if order == "second":
+        expected = torch.func.grad(lambda w: plain_loss(adapted(w, support, 2, True), query))(start)
+    else:
+        expected = torch.func.grad(plain_loss)(adapted(start, support, 2, True), query)
+    for gradient, name in zip(found.gradients, start, strict=True):
+        scale = float(expected[name].abs().max())
+        assert float((gradient - expected[name]).abs().max()) < 1e-12 * scale
 
 
 def test_closed_form_is_refused_where_there_is_none() -> None:
