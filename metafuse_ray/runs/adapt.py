@@ -15,6 +15,7 @@ from metafuse_ray.adapt.methods import FusionMethod, NoFusionMethod, make_method
 from metafuse_ray.adapt.rig import AdaptedRig, adapt_rig, time_blocks
 from metafuse_ray.adapt.stored_rig import StoredRig
 from metafuse_ray.adapt.watched import WatchedMethod, number_of_fits
+from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.data.shards import ShardSet
@@ -45,6 +46,7 @@ def adapt(config: RunConfig) -> Path:
     Raises:
         MetaFuseError: Before any work starts where the cause is in the settings or the data.
     """
+    limit_threads(config.cluster.threads)
     shards = ShardSet.open(config.data.shards)
     weights = load_meta_weights(config, shards)
     cameras = choose_rig(config, shards)

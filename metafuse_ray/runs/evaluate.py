@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metafuse_ray.cluster.map import ordered_map
+from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.config.load import config_tree
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.shards import ShardSet
@@ -42,6 +43,8 @@ def evaluate(config: RunConfig) -> Path:
     Raises:
         MetaFuseError: Before any work starts where the cause is in the settings or the data.
     """
+    # The sheet of heatmaps is fitted here: with the threads, and so the sums, of an actor.
+    limit_threads(config.cluster.threads)
     shards = ShardSet.open(config.data.shards)
     weights = None
     if "MetaFuse" in config.evaluate.methods:
