@@ -14,8 +14,8 @@ one gradient (or forward pass) of one task with {joints} joints. *Peak MB* is wh
 above what the process held before, with an allocator that returns large blocks at once; *on the
 heap* is the same with the C library's usual heap, whose gaps vary from run to run. *Times faster*
 and *less memory* compare with the better of the two plain forms. *Share of the floor* is the time
-that the
-unavoidable matrix products would take at the rate measured in the same run, over the time taken.
+that the unavoidable matrix products would take at the rate measured in the same run, over the time
+taken.
 
 {processor}, {cores} cores, torch {torch}, Python {python}.
 """

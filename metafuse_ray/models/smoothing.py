@@ -37,17 +37,18 @@ class ThetaSmoothing:
 
     def condition(self, gradient_VP23: torch.Tensor) -> torch.Tensor:
         """Return S S^T gradient: a symmetric map, by which smoothed theta moves."""
-        rows, columns = self._rows @ self._rows.T, self._columns @ self._columns.T
-        return self._apply(rows, columns, gradient_VP23)
+        return self._apply(
+            self._rows @ self._rows.T, self._columns @ self._columns.T, gradient_VP23
+        )
 
     def _apply(
         self, rows: torch.Tensor, columns: torch.Tensor, theta_VP23: torch.Tensor
     ) -> torch.Tensor:
-        on_grid = theta_VP23.reshape(len(theta_VP23), *self.grid, 6)
-        blurred = torch.einsum(
-            "ah,bw,vhwk->vabk", rows.to(on_grid.dtype), columns.to(on_grid.dtype), on_grid
-        )
-        return blurred.reshape(theta_VP23.shape)
+        on_grid_Vhw6 = theta_VP23.reshape(len(theta_VP23), *self.grid, 6)
+        # One axis after the other; both at once would build the (h w, h w) matrix.
+        along_x_Vhw6 = columns.to(on_grid_Vhw6.dtype) @ on_grid_Vhw6
+        blurred_Vhk = rows.to(on_grid_Vhw6.dtype) @ along_x_Vhw6.flatten(2)
+        return blurred_Vhk.reshape(theta_VP23.shape)
 
 
 def smooth_theta(model: AffineFusion, sigma: float) -> str:
