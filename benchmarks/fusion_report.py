@@ -100,13 +100,13 @@ def section(results: dict[str, Any]) -> str:
         simple = case["forms"]["fuse (torch) + higher"]["ratios"]
         rows.append(
             f"| {_title(case)} | {ratios['cpu_time']:.1f} | {ratios['peak_memory']:.0f} "
-            f"| {ratios['share_of_floor']:.0%} | {simple['cpu_time']:.1f} |"
+            f"({ratios['peak_memory_as_allocated']:.0f}) | {ratios['share_of_floor']:.0%} | {simple['cpu_time']:.1f} |"
         )
     machine = results["machine"]
     return "\n".join(
         [
             "",
-            "| one task, 15 joints | times faster | times less memory | share of the floor "
+            "| one task, 15 joints | times faster | times less memory (heap) | share of the floor "
             "| PyTorch only: times faster |",
             "|---|---|---|---|---|",
             *rows,
@@ -114,7 +114,8 @@ def section(results: dict[str, Any]) -> str:
             f"Against the better of `grid_sample` and gather through `higher`; {machine['cores']} "
             f"cores ({machine['processor']}), one thread, medians of {results['repeats']} fresh "
             "processes in turn. The floor is the time of the matrix products that nothing can "
-            "avoid. Details, TorchOpt and the closed form: [docs/performance.md]"
+            "avoid. Memory is what the forms hold; in brackets, with the gaps of the C library's "
+            "usual heap. Details, TorchOpt and the closed form: [docs/performance.md]"
             "(docs/performance.md), made by `benchmarks/fusion_operator.py`, as is this table.",
             "",
             "",
