@@ -100,7 +100,8 @@ def section(results: dict[str, Any]) -> str:
         simple = case["forms"]["fuse (torch) + higher"]["ratios"]
         rows.append(
             f"| {_title(case)} | {ratios['cpu_time']:.1f} | {ratios['peak_memory']:.0f} "
-            f"({ratios['peak_memory_as_allocated']:.0f}) | {ratios['share_of_floor']:.0%} | {simple['cpu_time']:.1f} |"
+            f"({ratios['peak_memory_as_allocated']:.0f}) | {ratios['share_of_floor']:.0%} "
+            f"| {simple['cpu_time']:.1f} |"
         )
     machine = results["machine"]
     return "\n".join(
