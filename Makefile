@@ -3,7 +3,7 @@
 #   make test PYTHON=python3.12  with another interpreter
 
 PYTHON ?= python3
-EXTRAS ?= blazepose,dev
+EXTRAS ?= benchmarks,blazepose,dev
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -11,7 +11,7 @@ STAMP := .venv/.installed
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check format unit test e2e clean .venv
+.PHONY: help demo check format unit test triton e2e clean .venv
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[.a-z][a-z0-9.-]*:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -47,13 +47,18 @@ format: $(STAMP)  ## Apply the formatter and the safe lint fixes
 	$(BIN)/ruff check --fix .
 
 # One thread a process: tests run beside actors, and compare results bit for bit.
-unit test e2e: export OMP_NUM_THREADS ?= 1
+unit test triton e2e: export OMP_NUM_THREADS ?= 1
 
 unit: $(STAMP)  ## The fast tests: no Ray, under a minute
 	$(BIN)/python -m pytest tests/unit tests/property tests/oracle -m "not slow"
 
 test: check  ## Checks and all tests but the end-to-end ones
 	$(BIN)/python -m pytest -m "not e2e"
+
+triton: $(STAMP)  ## The CUDA kernels under Triton's interpreter, on the CPU
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off \
+	  -c constraints.txt -e '.[$(EXTRAS),triton]'
+	$(BIN)/python -m pytest tests/unit/models/operator/test_triton.py
 
 e2e: $(STAMP)  ## Whole jobs, as a user runs them
 	$(BIN)/python -m pytest tests/e2e -m e2e

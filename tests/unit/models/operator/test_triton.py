@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[4]
 
 @pytest.mark.skipif(
     importlib.util.find_spec("triton") is None,
-    reason="Triton is not installed (it comes with CUDA builds of torch; pip install triton)",
+    reason="Triton is not installed (it comes with CUDA builds of torch; make triton)",
 )
 def test_interpreted_kernels_agree_with_the_reference() -> None:
     path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
