@@ -9,6 +9,7 @@ import torch
 
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.geometry.crop import apply_affine, invert_affine
+from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.geometry.triangulate import triangulate_robust
 from metafuse_ray.pose.heatmap import crop_from_heatmap, decode_argmax, decode_refined
 from metafuse_ray.pose.metrics import detections, joint_errors
@@ -74,15 +75,10 @@ def triangulate_rig(batch: RigBatch, joints: Joints2D, threshold_px: float) -> n
         (B, J, 3) in the rig's unit; NaN where fewer than two views see the person.
     """
     views, count, total = joints.peak_VBJ.shape
-    to_image = invert_affine(batch.crop_from_image_VB23)
-    image_px = apply_affine(to_image, joints.refined_VBJ2)
-    ideal_px = np.stack(
-        [camera.undistort(px) for camera, px in zip(batch.rig.cameras, image_px, strict=True)]
-    )
+    ideal_px = image_points(batch, joints.refined_VBJ2, batch.rig)
     seen = batch.seen_VB.numpy()
     weights = joints.peak_VBJ.clip(0) ** 2 * seen[:, :, None]
-    image_px_per_crop_px_VB = np.linalg.norm(to_image[:, :, 0, :2], axis=-1)
-    threshold_VN = np.repeat(threshold_px * image_px_per_crop_px_VB, total, axis=1)
+    threshold_VN = np.repeat(threshold_px * image_px_per_crop_px(batch), total, axis=1)
     projections = np.stack([camera.projection_matrix for camera in batch.rig.cameras])
     points = triangulate_robust(
         ideal_px.reshape(views, count * total, 2),
@@ -91,6 +87,18 @@ def triangulate_rig(batch: RigBatch, joints: Joints2D, threshold_px: float) -> n
         threshold_px=threshold_VN,
     )
     return points.reshape(count, total, 3)
+
+
+def image_points(batch: RigBatch, crop_VBJ2: np.ndarray, rig: Rig) -> np.ndarray:
+    """Turn crop pixels of every view (V, B, J, 2) into ideal image pixels of a rig's cameras."""
+    image_px = apply_affine(invert_affine(batch.crop_from_image_VB23), crop_VBJ2)
+    pairs = zip(rig.cameras, image_px, strict=True)
+    return np.stack([camera.undistort(px) for camera, px in pairs])
+
+
+def image_px_per_crop_px(batch: RigBatch) -> np.ndarray:
+    """Return how many image pixels a crop pixel is wide, (V, B)."""
+    return 1 / np.linalg.norm(batch.crop_from_image_VB23[:, :, 0, :2], axis=-1)
 
 
 def rig_errors(batch: RigBatch, joints: Joints2D, threshold_px: float) -> np.ndarray:

@@ -18,7 +18,7 @@ class RigBatch:
     """B samples seen by the V views of a rig.
 
     Attributes:
-        rig: The V cameras, in the order of the views.
+        rig: The V cameras, in the order of the views; no cameras where they are not to be known.
         crop_px: Side of the person crops.
         heatmaps_VBJhw: float32 heatmaps; zero where a view does not see the person.
         seen_VB: Whether the view sees the person.

@@ -1,0 +1,85 @@
+"""The methods under comparison: by name, what makes them and what they need.
+
+A method joins by one line in `METHODS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from metafuse_ray.adapt.fused_rig import FusionRigMethod
+from metafuse_ray.adapt.methods import (
+    AffineMethod,
+    NaiveFuseMethod,
+    NoFusionMethod,
+    RidgeMethod,
+)
+from metafuse_ray.adapt.rig_method import RigMethod
+from metafuse_ray.config.schema import Method, RunConfig
+from metafuse_ray.errors import ConfigError
+from metafuse_ray.models.start import FusionWeights, start_weights
+
+Weights = Mapping[Method, FusionWeights]
+"""Meta-learned weights of the methods that start from them."""
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """What makes a method, and what it needs of a rig.
+
+    Attributes:
+        make: Builds the method from the run and the meta-learned weights.
+        labels: ``never`` (N = 0 alone), ``optional`` (N = 0 is defined) or ``required``.
+        calibration: ``never``, ``required`` or ``optional`` (estimated where none is given).
+    """
+
+    make: Callable[[RunConfig, Weights], RigMethod]
+    labels: Literal["never", "optional", "required"]
+    calibration: Literal["never", "required", "optional"]
+
+
+def _affine(config: RunConfig, weights: Weights) -> RigMethod:
+    def start(grid: tuple[int, int]) -> FusionWeights:
+        return start_weights(config.model, grid, config.seed)
+
+    return FusionRigMethod(AffineMethod(config, start), config)
+
+
+def _meta_fuse(name: Method) -> Callable[[RunConfig, Weights], RigMethod]:
+    return lambda config, weights: FusionRigMethod(
+        AffineMethod(config, lambda _grid: weights[name]), config
+    )
+
+
+METHODS: Mapping[Method, MethodEntry] = MappingProxyType(
+    {
+        "No-Fusion": MethodEntry(
+            lambda config, _: FusionRigMethod(NoFusionMethod(), config), "never", "never"
+        ),
+        "NaiveFuse": MethodEntry(
+            lambda config, _: FusionRigMethod(NaiveFuseMethod(config), config), "required", "never"
+        ),
+        "NaiveFuse ridge": MethodEntry(
+            lambda config, _: FusionRigMethod(RidgeMethod(config), config), "required", "never"
+        ),
+        "Affine": MethodEntry(_affine, "optional", "never"),
+        "MetaFuse": MethodEntry(_meta_fuse("MetaFuse"), "optional", "never"),
+    }
+)
+
+
+def method_entry(name: Method) -> MethodEntry:
+    """Return a method's entry.
+
+    Raises:
+        ConfigError: The method is not there; lists those that are.
+    """
+    if name not in METHODS:
+        raise ConfigError(
+            f"evaluate.methods: {name} is not available; choose from {', '.join(METHODS)}",
+            key="evaluate.methods",
+        )
+    return METHODS[name]

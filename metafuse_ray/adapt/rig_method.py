@@ -1,0 +1,112 @@
+"""The one interface of all methods under comparison: adapt to a new rig, then find its joints.
+
+    adapted = method.adapt(task)          # all that may be known of the new rig
+    joints_2d, joints_3d = adapted.joints(batch)
+
+What a method is handed holds no truth: `hide_truth` takes the rig, the labels and the 3D joints
+out of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from metafuse_ray.adapt.joints import Joints2D, image_points
+from metafuse_ray.data.rig_batch import RigBatch
+from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.geometry.triangulate import triangulate_dlt
+from metafuse_ray.pose.heatmap import crop_from_heatmap
+
+NO_RIG = Rig(())
+"""The rig of batches whose calibration is not to be known: no cameras."""
+
+
+@dataclass(frozen=True, eq=False)
+class RigTask:
+    """All that a method may know of a new rig.
+
+    Attributes:
+        labelled: N labelled person-frames (noise added where the benchmark says so); None at
+            N = 0. Its rig is `NO_RIG` and its 3D joints are NaN.
+        unlabelled: Detections of the labelling period, the labelled samples among them; labels
+            and 3D joints are NaN, the rig is `NO_RIG`.
+        calibration: The rig as given: exact, with errors, or None where none is given. For methods
+            that need no calibration it is the one to triangulate with, and for nothing else.
+        image_sizes: (width, height) of every view's images.
+        address: Where this task stands among others, for `metafuse_ray.seeds.generator`.
+    """
+
+    labelled: RigBatch | None
+    unlabelled: RigBatch
+    calibration: Rig | None
+    image_sizes: tuple[tuple[int, int], ...]
+    address: tuple[int | str, ...]
+
+
+class AdaptedMethod(Protocol):
+    """A method adapted to one rig."""
+
+    @property
+    def calibration(self) -> Rig | None:
+        """What to triangulate with: the given calibration, refined or estimated; None: nothing."""
+        ...
+
+    @property
+    def chosen(self) -> Mapping[str, float]:
+        """What was chosen or estimated, for the reader of `results.json`; may be empty."""
+        ...
+
+    def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
+        """Find the joints of samples (without truth): for the JDR, and for triangulation."""
+        ...
+
+
+class RigMethod(Protocol):
+    """Something that adapts to a rig."""
+
+    def adapt(self, task: RigTask) -> AdaptedMethod:
+        """Adapt to a rig."""
+        ...
+
+
+def hide_truth(batch: RigBatch, *, labels: bool) -> RigBatch:
+    """Take the rig and the 3D joints out of a batch, and the 2D labels where ``labels``."""
+    nowhere = np.full_like(batch.joints_world_BJ3, np.nan)
+    hidden = replace(batch, rig=NO_RIG, joints_world_BJ3=nowhere)
+    if not labels:
+        return hidden
+    return replace(
+        hidden,
+        label_VBJ2=torch.full_like(batch.label_VBJ2, float("nan")),
+        visibility_VBJ=torch.zeros_like(batch.visibility_VBJ),
+    )
+
+
+def label_joints(batch: RigBatch) -> Joints2D:
+    """Return the labels as joints found with full confidence, where they are visible."""
+    height, width = batch.heatmaps_VBJhw.shape[-2:]
+    label_px = crop_from_heatmap(batch.label_VBJ2.double().numpy(), batch.crop_px, (height, width))
+    visible = (batch.visibility_VBJ & batch.seen_VB[:, :, None]).numpy()
+    label_px = np.where(visible[..., None], label_px, np.nan)
+    return Joints2D(label_px, label_px, visible.astype(float))
+
+
+def with_label_points(batch: RigBatch, calibration: Rig) -> RigBatch:
+    """Give labelled samples a rig, and the 3D joints that their 2D labels triangulate to.
+
+    They stand in for the 3D truth, which a lab that labels images does not have; NaN where fewer
+    than two views have the label.
+    """
+    labels = label_joints(batch)
+    views, count, total = labels.peak_VBJ.shape
+    points = triangulate_dlt(
+        image_points(batch, labels.refined_VBJ2, calibration).reshape(views, count * total, 2),
+        np.stack([camera.projection_matrix for camera in calibration.cameras]),
+        labels.peak_VBJ.reshape(views, count * total),
+    )
+    return replace(batch, rig=calibration, joints_world_BJ3=points.reshape(count, total, 3))
