@@ -1,4 +1,4 @@
-"""The Ray actor around a `TaskWorker`, and nothing more."""
+"""The Ray actor around a worker, and nothing more."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
-from metafuse_ray.meta.worker import TaskWorker
+from metafuse_ray.meta.worker import MakeWorker, Worker
 
 
 class TaskActor:
     """Holds the shards of its camera pairs and adapts to them on its own GPU or CPU."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, make_worker: MakeWorker) -> None:
         self._config = config
-        self._worker: TaskWorker | None = None
+        self._make_worker = make_worker
+        self._worker: Worker | None = None
 
     def open(self, pairs: Sequence[CameraPair]) -> None:
         """Open and verify the shards of the actor's pairs.
@@ -24,7 +25,7 @@ class TaskActor:
         Here and not in ``__init__``, whose errors would reach the driver as a dead actor.
         """
         device = "cuda" if self._config.cluster.gpus_per_actor > 0 else "cpu"
-        self._worker = TaskWorker(self._config, device)
+        self._worker = self._make_worker(self._config, device)
         limit_threads(self._config.cluster.threads)
         self._worker.open(tuple(sorted({name for p in pairs for name in (p.target, p.source)})))
 

@@ -18,6 +18,7 @@ from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import MetaFuseError, WorkerFailedError
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
+from metafuse_ray.meta.worker import MakeWorker, TaskWorker
 
 _log = logging.getLogger(__name__)
 
@@ -31,19 +32,25 @@ class RayTaskPool:
     Args:
         config: The run.
         pairs: The camera pairs to hold.
+        make_worker: Makes the worker inside each actor.
 
     Raises:
         MetaFuseError: A shard is damaged, or Ray does not start.
     """
 
-    def __init__(self, config: RunConfig, pairs: Sequence[CameraPair]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        pairs: Sequence[CameraPair],
+        make_worker: MakeWorker = TaskWorker,
+    ) -> None:
         self._placement = place_pairs(pairs, config.cluster.actors)
         self._ray = ExitStack()
         self._ray.enter_context(ensure_ray(config.cluster))
         self._actors: list[Any] = []
         try:
             remote = ray.remote(TaskActor).options(**actor_options(config.cluster))
-            self._actors = [remote.remote(config) for _ in range(config.cluster.actors)]
+            self._actors = [remote.remote(config, make_worker) for _ in range(config.cluster.actors)]
             held = [self._placement.pairs(number) for number in range(len(self._actors))]
             opened = zip(self._actors, held, strict=True)
             for reference in [actor.open.remote(some) for actor, some in opened]:
