@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.rig import CameraPair
-from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
-from metafuse_ray.meta.worker import MakeWorker, Worker
+from metafuse_ray.meta.tasks import MakeWorker, MetaGradient, Task, Weights, Worker
 
 
 class TaskActor:

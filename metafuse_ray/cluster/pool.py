@@ -12,13 +12,13 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from metafuse_ray.cluster.actors import TaskActor
-from metafuse_ray.cluster.placement import place_pairs
+from metafuse_ray.cluster.placement import OpenCameras, place_pairs
 from metafuse_ray.cluster.runtime import actor_options, ensure_ray
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import MetaFuseError, WorkerFailedError
 from metafuse_ray.geometry.rig import CameraPair
-from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
-from metafuse_ray.meta.worker import MakeWorker, TaskWorker
+from metafuse_ray.meta.tasks import MakeWorker, MetaGradient, Task, Weights
+from metafuse_ray.meta.worker import TaskWorker
 
 _log = logging.getLogger(__name__)
 
@@ -45,12 +45,15 @@ class RayTaskPool:
         make_worker: MakeWorker = TaskWorker,
     ) -> None:
         self._placement = place_pairs(pairs, config.cluster.actors)
+        self._cameras = OpenCameras(self._placement)
         self._ray = ExitStack()
         self._ray.enter_context(ensure_ray(config.cluster))
         self._actors: list[Any] = []
         try:
             remote = ray.remote(TaskActor).options(**actor_options(config.cluster))
-            self._actors = [remote.remote(config, make_worker) for _ in range(config.cluster.actors)]
+            self._actors = [
+                remote.remote(config, make_worker) for _ in range(config.cluster.actors)
+            ]
             held = [self._placement.pairs(number) for number in range(len(self._actors))]
             opened = zip(self._actors, held, strict=True)
             for reference in [actor.open.remote(some) for actor, some in opened]:
@@ -58,7 +61,10 @@ class RayTaskPool:
         except BaseException:
             self.close()
             raise
-        _log.info("%d actors hold %d camera pairs", len(self._actors), len(pairs))
+        _log.info(
+            "%d actors hold %d camera pairs\n%s",
+            *(len(self._actors), len(pairs), self._placement.table()),
+        )
 
     def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
         """Return the outer gradients of the tasks, in the order of the tasks.
@@ -75,7 +81,7 @@ class RayTaskPool:
         while waiting or at_work:
             while waiting and idle:
                 actor = idle.pop(0)
-                task = self._next_task(waiting, actor)
+                task = self._cameras.take(waiting, actor)
                 at_work[self._actors[actor].run.remote(shared, task)] = actor
             done, _ = ray.wait(list(at_work), num_returns=1)
             for reference in done:
@@ -90,13 +96,6 @@ class RayTaskPool:
             ray.kill(actor)
         self._actors = []
         self._ray.close()
-
-    def _next_task(self, waiting: deque[Task], actor: int) -> Task:
-        """Take the first task at home on this actor, else the first of all."""
-        home = self._placement.home
-        task = next((task for task in waiting if home[task.pair] == actor), waiting[0])
-        waiting.remove(task)
-        return task
 
 
 def _get(reference: ray.ObjectRef) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.rig import CameraPair
 
 
@@ -57,3 +60,19 @@ class MetaGradient:
             and np.isfinite(self.omega).all()
             and np.isfinite(self.theta).all()
         )
+
+
+class Worker(Protocol):
+    """What a pool needs of a worker; `metafuse_ray.meta.worker.TaskWorker` is the usual one."""
+
+    def open(self, cameras: tuple[str, ...]) -> None:
+        """Get ready for the tasks of these cameras."""
+        ...
+
+    def run(self, weights: Weights, task: Task) -> MetaGradient:
+        """Return the task's outer gradient."""
+        ...
+
+
+MakeWorker = Callable[[RunConfig, str], Worker]
+"""Picklable: (the run, "cpu" or "cuda") -> a worker, in the process where its tasks run."""

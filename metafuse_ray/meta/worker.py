@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Protocol
 
 import torch
 
@@ -17,22 +15,6 @@ from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.models.fusion import AffineFusion
 from metafuse_ray.models.losses import target_heatmaps
 from metafuse_ray.models.smoothing import ThetaSmoothing
-
-
-class Worker(Protocol):
-    """What a pool needs of a worker; `TaskWorker` is the one that runs use."""
-
-    def open(self, cameras: tuple[str, ...]) -> None:
-        """Get ready for the tasks of these cameras."""
-        ...
-
-    def run(self, weights: Weights, task: Task) -> MetaGradient:
-        """Return the task's outer gradient."""
-        ...
-
-
-MakeWorker = Callable[[RunConfig, str], Worker]
-"""Picklable: (the run, "cpu" or "cuda") -> a worker, in the process where its tasks run."""
 
 
 class TaskWorker:

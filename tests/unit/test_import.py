@@ -39,6 +39,13 @@ def test_the_configuration_loads_without_ray_torch_or_higher() -> None:
     assert not loaded & {"ray", "higher", "torch"}
 
 
+def test_an_actor_that_runs_no_task_of_ours_needs_no_torch() -> None:
+    # A bare actor takes 120 MiB, one with torch 320.
+    loaded = modules_after("import metafuse_ray.cluster.actors")
+    assert "ray" in loaded
+    assert not loaded & {"torch", "numba", "cv2"}
+
+
 @pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
 def test_a_job_is_thin(job: Path) -> None:
     text = job.read_text(encoding="utf-8")

@@ -1,32 +1,96 @@
-"""Every pair has one home, and the load is even."""
+"""Every pair has one home, loads are even, cameras few, and helpers open few more."""
 
 from __future__ import annotations
 
+import random
+from collections import deque
+
 import pytest
 
-from metafuse_ray.cluster.placement import place_pairs
+from metafuse_ray.cluster.placement import OpenCameras, Placement, place_pairs
 from metafuse_ray.geometry.rig import CameraPair
-
-NAMES = [f"00_{number:02d}" for number in range(20)]
-PAIRS = [CameraPair(a, b) for a in NAMES for b in NAMES if a != b]
+from metafuse_ray.meta.tasks import Task
 
 
-@pytest.mark.parametrize("actors", [1, 2, 3, 7])
-def test_every_pair_has_one_home_and_the_load_is_even(actors: int) -> None:
-    placement = place_pairs(PAIRS, actors)
-    held = [placement.pairs(actor) for actor in range(actors)]
-    assert sorted(pair for pairs in held for pair in pairs) == sorted(PAIRS)
-    sizes = [len(pairs) for pairs in held]
-    assert max(sizes) - min(sizes) <= len(NAMES) - 1
-    for pairs in held:
-        for target in {pair.target for pair in pairs}:
-            assert sum(pair.target == target for pair in pairs) == len(NAMES) - 1
+def all_pairs(cameras: int) -> list[CameraPair]:
+    names = [f"00_{number:02d}" for number in range(cameras)]
+    return [CameraPair(a, b) for a in names for b in names if a != b]
 
 
-def test_more_actors_than_cameras_leave_some_without_a_home() -> None:
+def opened(placement: Placement) -> list[int]:
+    return [len(placement.cameras(actor)) for actor in range(placement.actors)]
+
+
+@pytest.mark.parametrize("cameras", [16, 20, 31])
+@pytest.mark.parametrize("actors", [3, 4, 8, 16, 32])
+def test_an_actor_opens_about_the_root_of_its_share_of_cameras(cameras: int, actors: int) -> None:
+    # c cameras hold at most c (c - 1) pairs: no plan does with fewer than C / sqrt(actors).
+    placement = place_pairs(all_pairs(cameras), actors)
+    assert max(opened(placement)) <= 1.75 * cameras / actors**0.5
+    assert sum(opened(placement)) / actors <= 1.5 * cameras / actors**0.5
+
+
+def test_rings_of_neighbours_that_never_meet_are_not_mixed() -> None:
+    # Four rigs in one shard set, pairs within each only; interleaved names.
+    rigs = [[f"{camera}_{rig}" for camera in range(5)] for rig in range(4)]
+    pairs = [CameraPair(a, b) for names in rigs for a in names for b in names if a != b]
+    assert opened(place_pairs(pairs, 4)) == [5, 5, 5, 5]
+
+
+def test_both_directions_of_a_pair_stay_together() -> None:
+    home = place_pairs(all_pairs(9), 4).home  # 72 pairs, 18 an actor: all shares are even
+    assert all(home[pair] == home[CameraPair(pair.source, pair.target)] for pair in home)
+
+
+def test_more_actors_than_pairs_leave_some_without_a_home() -> None:
     placement = place_pairs([CameraPair("a", "b"), CameraPair("b", "a")], 3)
     assert [len(placement.pairs(actor)) for actor in range(3)] == [1, 1, 0]
+    assert "none: helps the others" in placement.table().splitlines()[-1]
 
 
-def test_the_placement_does_not_depend_on_the_order_of_the_pairs() -> None:
-    assert place_pairs(PAIRS[::-1], 3).home == place_pairs(PAIRS, 3).home
+def test_the_plan_names_every_actor_with_its_load_and_cameras() -> None:
+    lines = place_pairs(all_pairs(4), 2).table().splitlines()
+    assert lines[0].split() == ["actor", "pairs", "load", "cameras"]
+    assert len(lines) == 3
+    for actor, line in enumerate(lines[1:]):
+        assert line.split()[:3] == [str(actor), "6", "50.0%"]
+        assert " of 4: 00_0" in line
+
+
+def test_an_actor_takes_its_own_task_then_one_whose_cameras_it_has_open() -> None:
+    a, b, c = CameraPair("a", "b"), CameraPair("b", "a"), CameraPair("c", "d")
+    cameras = OpenCameras(Placement({a: 1, b: 0, c: 1}, 2))
+    waiting = deque([Task(0, 0, c), Task(0, 1, a), Task(0, 2, b)])
+    assert [cameras.take(waiting, 0).pair for _ in range(3)] == [b, a, c]
+    assert not waiting
+    assert cameras.of(0) == {"a", "b", "c", "d"}
+    cameras.forget(0)
+    assert cameras.of(0) == {"a", "b"}
+
+
+def test_a_helper_relieves_the_actor_with_the_longest_queue() -> None:
+    pairs = [CameraPair("a", "b"), CameraPair("c", "d"), CameraPair("e", "f"), CameraPair("f", "e")]
+    cameras = OpenCameras(Placement(dict(zip(pairs, (0, 1, 2, 2), strict=True)), 3))
+    newcomer = 3
+    assert cameras.of(newcomer) == set()
+    waiting = deque(Task(0, index, pair) for index, pair in enumerate(pairs))
+    assert cameras.take(waiting, newcomer).pair == pairs[2]
+    assert cameras.of(newcomer) == {"e", "f"}
+
+
+def test_helping_opens_far_fewer_cameras_than_taking_any_task() -> None:
+    pairs, draw = all_pairs(31), random.Random(0)
+    placement = place_pairs(pairs, 16)
+    cameras, careless = OpenCameras(placement), [placement.cameras(a) for a in range(16)]
+    for _ in range(30):
+        drawn = draw.sample(pairs, 32)
+        waiting, others = deque(Task(0, i, p) for i, p in enumerate(drawn)), deque(drawn)
+        turns = draw.sample(range(16), 16) + draw.sample(range(16), 16)
+        for actor in turns:
+            cameras.take(waiting, actor)
+            own = next((p for p in others if placement.home[p] == actor), others[0])
+            others.remove(own)
+            careless[actor] |= {own.target, own.source}
+    grown = sum(len(cameras.of(a)) for a in range(16)) - sum(opened(placement))
+    grown_careless = sum(map(len, careless)) - sum(opened(placement))
+    assert grown < grown_careless / 2
