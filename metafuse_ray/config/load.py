@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from metafuse_ray.config.paths import rooted
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError, MetaFuseError
 
@@ -134,7 +135,8 @@ def run_job(
     for name, level in (("", logging.WARNING), ("metafuse_ray", logging.getLogger().level)):
         logging.getLogger(name).setLevel(level)
     try:
-        job(load_config(arguments.config, arguments.overrides))
+        config = load_config(arguments.config, arguments.overrides)
+        job(config_from_tree(rooted(config_tree(config), sections), source="the settings"))
     except MetaFuseError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return 2
@@ -144,7 +146,7 @@ def run_job(
 def _settings_help(sections: Sequence[str]) -> str:
     lines = ["settings (key=value, values are YAML):"]
     for path, text, default in settings():
-        if path.split(".")[0] in sections:
+        if path.split(".")[0] in ("root", *sections):
             lines += [f"  {path} = {_short(default)}", f"      {' '.join(text.split())}"]
     return "\n".join(lines)
 

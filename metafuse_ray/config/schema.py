@@ -8,9 +8,24 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeVar, cast
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
+
+from metafuse_ray.config.kinds import (
+    GridSize,
+    Int,
+    Location,
+    NaturalFloat,
+    NaturalInt,
+    OpenShare,
+    PositiveFloat,
+    PositiveInt,
+    SeveralInt,
+    Share,
+    Some,
+    Threads,
+)
 
 _STRICT = ConfigDict(
     extra="forbid",
@@ -27,31 +42,13 @@ def _node(cls: type[_T]) -> type[_T]:
     return cast("type[_T]", dataclass(frozen=True, config=_STRICT)(cls))
 
 
-PositiveInt = Annotated[int, Field(gt=0)]
-NaturalInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-OpenShare = Annotated[float, Field(gt=0, lt=1)]
-GridSize = Annotated[int, Field(ge=4, le=256)]
-
-
-def _distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError("a value stands here twice")
-    return values
-
-
-Some = Annotated[tuple[_T, ...], Field(min_length=1), AfterValidator(_distinct)]
-"""One or more values, each once."""
-
-
 @_node
 class DataConfig:
     """Recordings, crops, heatmaps and shards."""
 
-    sequence: str | None = None
+    sequence: Location | None = None
     """Folder of a recording in the CMU Panoptic layout (read by prepare)."""
-    shards: str = "runs/shards"
+    shards: Location = "runs/shards"
     """Folder of the task shards: written by simulate and prepare, read by all other jobs."""
     camera_type: Literal["hd", "vga", "kinect-color"] = "hd"
     """Which cameras of a Panoptic calibration to use."""
@@ -87,15 +84,15 @@ class SimulateConfig:
 
     cameras: PositiveInt = 24
     """Cameras of the procedural dome (ignored with a calibration file)."""
-    calibration: str | None = None
+    calibration: Location | None = None
     """A Panoptic calibration file to film with; a procedural dome where empty."""
-    motion: str | None = None
+    motion: Location | None = None
     """Motion: a mocap .npz or a Panoptic recording's folder; procedural where empty."""
-    clips: Annotated[int, Field(ge=2)] = 24
+    clips: SeveralInt = 24
     """Clips to film; a recording is cut into as many as it fills, and at least two."""
     frames_per_clip: PositiveInt = 50
     """Frames of a clip; of a recording, the most."""
-    people: Annotated[int, Field(ge=1, le=6)] = 2
+    people: Annotated[Int, Field(ge=1, le=6)] = 2
     """People in the dome at a time; they occlude each other (a recording brings its own)."""
     frame_step: PositiveInt = 3
     """Keep one frame in so many of 30 Hz motion."""
@@ -103,7 +100,7 @@ class SimulateConfig:
     """Share of the clips kept for testing (whole clips, by subject where motion has subjects)."""
     occlusion: Share = 1.0
     """How strongly geometric occlusion spoils a detection: 0 never, 1 as measured."""
-    detector_noise: Annotated[float, Field(ge=0, le=5)] = 1.0
+    detector_noise: Annotated[NaturalFloat, Field(le=5)] = 1.0
     """Scale of the detector's localisation noise: 1 as measured on real frames."""
 
 
@@ -113,9 +110,9 @@ class BackboneConfig:
 
     name: Literal["blazepose"] = "blazepose"
     """Which backbone."""
-    file: str | None = None
+    file: Location | None = None
     """The backbone's weights; fetched once into the cache where empty."""
-    cache_dir: str | None = None
+    cache_dir: Location | None = None
     """Where fetched backbones are kept; the user's cache folder where empty."""
     batch_size: PositiveInt = 32
     """Crops handed to a backbone worker at a time."""
@@ -150,7 +147,7 @@ class InnerConfig:
 
     lr: PositiveFloat = 3.0
     """Alpha: step size of the inner loop (the loss is a sum over pixels, theta normalised)."""
-    lr_omega: Annotated[float, Field(ge=0)] | None = 0.003
+    lr_omega: NaturalFloat | None = 0.003
     """Step size for omega where it differs from alpha; 0 keeps omega in the inner loop."""
     steps: PositiveInt = 1
     """Inner steps; 1 in Algorithm 1."""
@@ -166,7 +163,7 @@ class OuterConfig:
 
     lr: PositiveFloat = 0.0005
     """Beta: step size of the outer loop."""
-    lr_omega: Annotated[float, Field(ge=0)] | None = 0.0001
+    lr_omega: NaturalFloat | None = 0.0001
     """Step size for omega where it differs from beta."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Outer optimiser; sgd is Algorithm 1 to the letter."""
@@ -202,17 +199,17 @@ class AdaptConfig:
 
     lr: PositiveFloat = 0.1
     """Adam step size of theta."""
-    lr_omega: Annotated[float, Field(ge=0)] = 0.0
+    lr_omega: NaturalFloat = 0.0
     """Adam step size of omega; 0 keeps omega, as published."""
     steps: Some[NaturalInt] = (0, 10, 25, 50)
     """Numbers of steps to choose from on held-out labelled frames."""
     batch_size: PositiveInt = 16
     """Labelled frames a step."""
-    folds: Annotated[int, Field(ge=2, le=10)] = 3
+    folds: Annotated[Int, Field(ge=2, le=10)] = 3
     """Blocks of time into which the labelled frames are cut to choose steps and lambda."""
     self_weights: Some[Share] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     """Values of lambda to choose from; 1 is No-Fusion."""
-    caution: Annotated[float, Field(ge=0)] = 1.0
+    caution: NaturalFloat = 1.0
     """Standard errors by which fusion must beat No-Fusion on held-out frames to be used."""
     naive_lr: PositiveFloat = 0.001
     """Adam step size of NaiveFuse as published; a tenth of it from 2/3, again from 5/6 on."""
@@ -233,9 +230,9 @@ Method = Literal["No-Fusion", "NaiveFuse", "NaiveFuse ridge", "Affine", "MetaFus
 class EvaluateConfig:
     """Comparison of the methods on rigs of held-out cameras."""
 
-    checkpoint: str | None = None
+    checkpoint: Location | None = None
     """Folder of a meta-training run."""
-    test_shards: str | None = None
+    test_shards: Location | None = None
     """Shards of another recording of the same rig to take all test frames from."""
     methods: Some[Method] = (
         "No-Fusion",
@@ -249,7 +246,7 @@ class EvaluateConfig:
     """N: labelled person-frames of the new rig."""
     rigs: PositiveInt = 8
     """Rigs of held-out cameras."""
-    views: Annotated[int, Field(ge=2)] = 4
+    views: SeveralInt = 4
     """Cameras of a rig."""
     seeds: PositiveInt = 1
     """Draws of the labelled frames a rig."""
@@ -273,9 +270,9 @@ class ClusterConfig:
     """Actors that hold the task shards."""
     cpus_per_actor: PositiveFloat = 1.0
     """CPUs that an actor reserves."""
-    gpus_per_actor: Annotated[float, Field(ge=0)] = 0.0
+    gpus_per_actor: NaturalFloat = 0.0
     """GPUs (or a fraction of one) that an actor reserves; 0 runs on the CPU."""
-    threads: PositiveInt = 1
+    threads: Threads = 1
     """Threads of an actor; results repeat bit for bit at 1."""
 
 
@@ -293,7 +290,7 @@ class CheckpointConfig:
 class OutputConfig:
     """Where results go."""
 
-    dir: str = "runs/latest"
+    dir: Location = "runs/latest"
     """Folder of this run's results."""
     tensorboard: bool = True
     """Also write TensorBoard event files."""
@@ -303,8 +300,11 @@ class OutputConfig:
 class RunConfig:
     """One run of any job."""
 
-    seed: int = 0
+    seed: Int = 0
     """Seed of every random draw."""
+    root: Location | None = None
+    """Folder or URI from which relative paths are taken; where empty METAFUSE_ROOT of the
+    environment, else the working folder (under `ray job submit` a copy that vanishes)."""
     data: DataConfig = Field(default_factory=DataConfig)
     """Recordings, crops, heatmaps and shards."""
     simulate: SimulateConfig = Field(default_factory=SimulateConfig)

@@ -11,9 +11,11 @@ from metafuse_ray.adapt.task_gradient import task_gradient
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.episodes import EpisodeSampler, FusionBatch
 from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.errors import ConfigError
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.models.fusion import AffineFusion
 from metafuse_ray.models.losses import target_heatmaps
+from metafuse_ray.models.operator.dispatch import sweeps_for
 from metafuse_ray.models.smoothing import ThetaSmoothing
 
 
@@ -23,11 +25,16 @@ class TaskWorker:
     Args:
         config: The run; its seed, data, model, inner and episode parts are used.
         device: Where the inner loop runs.
+
+    Raises:
+        ConfigError: The device is not there, or ``model.operator`` does not run on it.
+        ShardFormatError: The shards are damaged or missing.
     """
 
     def __init__(self, config: RunConfig, device: str = "cpu") -> None:
         self.config = config
         self.device = torch.device(device)
+        _check_device(self.device, config.model.operator)
         shards = ShardSet.open(config.data.shards)
         self.sampler = EpisodeSampler(shards, config.episode.shots, config.seed)
 
@@ -78,3 +85,18 @@ class TaskWorker:
         sigma_px = self.config.model.target_sigma * self.sampler.shards.grid[1]
         truth_BJHW = target_heatmaps(batch, sigma_px).to(self.device)
         return SetLoss(batch.to(self.device), truth_BJHW, self.config.model.self_weight)
+
+
+def _check_device(device: torch.device, operator: str) -> None:
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "cluster.gpus_per_actor: PyTorch finds no GPU on the actor's node; install a CUDA build"
+            " of torch and check the driver, or set cluster.gpus_per_actor=0",
+            key="cluster.gpus_per_actor",
+        )
+    if operator == "reference":
+        return
+    try:
+        sweeps_for(operator, device.type)
+    except ValueError as error:
+        raise ConfigError(f"model.operator: {error}", key="model.operator") from None

@@ -92,6 +92,10 @@ def test_every_bad_key_is_named_at_once() -> None:
         ("evaluate.methods=[MetaFuze]", "'MetaFuse'"),
         ("inner=3", "dictionary"),
         ("inner.lr.x=3", "number"),
+        ("seed=true", "expected a number"),
+        ("outer.lr=true", "expected a number"),
+        ("adapt.steps=[0, true]", "expected a number"),
+        ("output.dir=", "string"),
     ],
 )
 def test_a_wrong_type_names_the_key_and_what_was_expected(override: str, expected: str) -> None:
@@ -115,6 +119,10 @@ def test_a_wrong_type_names_the_key_and_what_was_expected(override: str, expecte
         "meta.rounds=1e400",
         "adapt.folds=1",
         "evaluate.views=1",
+        "cluster.threads=100000",
+        "outer.lr=1e+38",
+        "inner.lr_omega=1e+38",
+        "meta.rounds=100000000000",
     ],
 )
 def test_a_value_out_of_range_is_refused(override: str) -> None:

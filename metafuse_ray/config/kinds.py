@@ -1,0 +1,51 @@
+"""The kinds of values that settings hold: numbers within bounds, paths, lists."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+_T = TypeVar("_T")
+
+
+def _no_switch(value: object) -> object:
+    if isinstance(value, bool):  # Python counts with them: True is 1
+        raise ValueError("expected a number")
+    return value
+
+
+def _distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value stands here twice")
+    return values
+
+
+_NUMBER = BeforeValidator(_no_switch)
+# Far beyond any use, and far within what float32 and 64-bit integers hold.
+_MOST, _MOST_FLOAT = 10**9, 1e6
+
+Int = Annotated[int, _NUMBER]
+PositiveInt = Annotated[int, _NUMBER, Field(gt=0, le=_MOST)]
+NaturalInt = Annotated[int, _NUMBER, Field(ge=0, le=_MOST)]
+SeveralInt = Annotated[int, _NUMBER, Field(ge=2, le=_MOST)]
+PositiveFloat = Annotated[float, _NUMBER, Field(gt=0, le=_MOST_FLOAT)]
+NaturalFloat = Annotated[float, _NUMBER, Field(ge=0, le=_MOST_FLOAT)]
+Share = Annotated[float, _NUMBER, Field(ge=0, le=1)]
+OpenShare = Annotated[float, _NUMBER, Field(gt=0, lt=1)]
+GridSize = Annotated[int, _NUMBER, Field(ge=4, le=256)]
+Threads = Annotated[int, _NUMBER, Field(gt=0, le=256)]
+Some = Annotated[tuple[_T, ...], Field(min_length=1), AfterValidator(_distinct)]
+"""One or more values, each once."""
+
+_PATH = AfterValidator(os.path.expanduser)
+Location = Annotated[str, Field(min_length=1), _PATH]
+"""A path, ``~`` being the home folder, or a URI."""
+
+
+def is_location(annotation: Any, metadata: list[Any]) -> bool:
+    """Whether a setting, by the annotation and metadata of its field, holds a `Location`."""
+    if _PATH in metadata:
+        return True
+    return any(is_location(part, list(get_args(part)[1:])) for part in get_args(annotation))

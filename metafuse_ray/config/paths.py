@@ -1,0 +1,104 @@
+"""Where relative paths lead: below a root, or nowhere, in a job that Ray runs in a copy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metafuse_ray.config.kinds import is_location
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.errors import ConfigError
+
+ROOT_VARIABLE = "METAFUSE_ROOT"
+_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Where Ray tells the driver of a submitted job what was submitted."""
+
+
+def locations(node: type = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the name of every setting that is a path or URI, but the root."""
+    for field in dataclasses.fields(node):
+        info = node.__pydantic_fields__[field.name]
+        kind = info.annotation
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            yield from locations(kind, f"{prefix}{field.name}.")
+        elif prefix and is_location(kind, info.metadata):
+            yield f"{prefix}{field.name}"
+
+
+def rooted(
+    tree: Mapping[str, Any], sections: Sequence[str], environment: Mapping[str, str] = os.environ
+) -> dict[str, Any]:
+    """Return the settings with their paths below the root, if there is one.
+
+    Without a root, a job on a cluster that was there before takes its paths from the working
+    folder, which the actors do not share; any other job leaves them as they are.
+
+    Args:
+        tree: Valid settings, as `metafuse_ray.config.load.config_tree` returns them.
+        sections: The parts of the settings that the job reads.
+        environment: Variables of the process.
+
+    Raises:
+        ConfigError: A path is relative to a working folder that vanishes with the job.
+    """
+    root = tree["root"] or environment.get(ROOT_VARIABLE)
+    copied = _is_copy(environment)
+    relative = {
+        name: value
+        for name in locations()
+        if (value := _get(tree, name)) is not None and not _is_absolute(value)
+    }
+    if root and not _is_absolute(root):
+        if copied:
+            raise ConfigError(f"root={root}: {_VANISHES}", key="root")
+        root = str(Path.cwd() / root)
+    used = [name for name in relative if name.split(".")[0] in sections]
+    if copied and not root and used:
+        listed = ", ".join(f"{name}={relative[name]}" for name in used)
+        raise ConfigError(f"{listed}: {_VANISHES}, or give absolute paths", keys=tuple(used))
+    joins = tree["cluster"]["address"] or environment.get("RAY_ADDRESS")
+    base = root or (str(Path.cwd()) if joins and not copied else None)
+    changed = (
+        {name: f"{base.rstrip('/')}/{value}" for name, value in relative.items()} if base else {}
+    )
+    return _with(tree, {"root": root, **changed})
+
+
+_VANISHES = (
+    "relative to the copy of the working folder that `ray job submit` made, which vanishes with the"
+    f" job; set root (or {ROOT_VARIABLE}) to a folder or URI that all nodes share, for instance"
+    " root=/mnt/metafuse"
+)
+
+
+def _is_copy(environment: Mapping[str, str]) -> bool:
+    """Whether Ray runs this process in a copy of the folder that was submitted."""
+    try:
+        job = json.loads(environment.get(_JOB_VARIABLE, "{}"))
+    except ValueError:
+        return False
+    return bool(job.get("runtime_env", {}).get("working_dir"))
+
+
+def _is_absolute(text: str) -> bool:
+    return "://" in text or Path(text).is_absolute()
+
+
+def _get(tree: Mapping[str, Any], name: str) -> Any:
+    group, _, leaf = name.partition(".")
+    return tree[group][leaf]
+
+
+def _with(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    changed = {name: dict(v) if isinstance(v, Mapping) else v for name, v in tree.items()}
+    for name, value in changes.items():
+        group, dot, leaf = name.partition(".")
+        if dot:
+            changed[group][leaf] = value
+        else:
+            changed[group] = value
+    return changed

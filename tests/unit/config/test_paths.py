@@ -1,0 +1,86 @@
+"""Relative paths lead below a root; where results would be lost, a job ends before it begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from metafuse_ray.config.load import config_from_tree, config_tree, load_config
+from metafuse_ray.config.paths import locations, rooted
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.errors import ConfigError
+
+SUBMITTED = {
+    "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(
+        {"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}, "metadata": {}}
+    ),
+    "RAY_ADDRESS": "127.0.0.1:6379",
+}
+TRAIN = ("data", "output")
+
+
+def resolve(*overrides: str, environment: dict[str, str], sections=TRAIN) -> RunConfig:
+    tree = config_tree(load_config(None, overrides))
+    return config_from_tree(rooted(tree, sections, environment), "a test")
+
+
+def test_every_setting_that_names_a_place_is_known() -> None:
+    assert set(locations()) >= {
+        *("data.sequence", "data.shards", "simulate.calibration", "simulate.motion"),
+        *("backbone.file", "backbone.cache_dir", "evaluate.checkpoint", "evaluate.test_shards"),
+        "output.dir",
+    }
+    assert not {"root", "backbone.name", "cluster.address", "data.cameras"} & set(locations())
+
+
+def test_without_a_root_a_job_of_its_own_keeps_paths_as_they_are() -> None:
+    assert resolve(environment={}) == RunConfig()
+
+
+@pytest.mark.parametrize("environment", [{}, SUBMITTED])
+def test_a_root_takes_relative_paths_and_no_others(environment: dict[str, str]) -> None:
+    config = resolve(
+        *("root=/mnt/a/", "data.shards=/b/shards", "evaluate.checkpoint=s3://bucket/run"),
+        environment=environment,
+    )
+    assert config.output.dir == "/mnt/a/runs/latest"
+    assert (config.data.shards, config.evaluate.checkpoint) == ("/b/shards", "s3://bucket/run")
+    assert config.data.sequence is None
+    assert config_from_tree(rooted(config_tree(config), TRAIN, {}), "again") == config
+
+
+def test_a_root_may_be_a_uri_and_come_from_the_environment() -> None:
+    environment = {**SUBMITTED, "METAFUSE_ROOT": "s3://bucket/a"}
+    assert resolve(environment=environment).data.shards == "s3://bucket/a/runs/shards"
+    assert resolve("root=/b", environment=environment).data.shards == "/b/runs/shards"
+
+
+def test_a_submitted_job_refuses_paths_in_its_copy_of_the_working_folder() -> None:
+    with pytest.raises(ConfigError, match="vanishes with the job; set root") as it:
+        resolve(environment=SUBMITTED)
+    assert it.value.keys == ("data.shards", "output.dir")
+    with pytest.raises(ConfigError, match="root=here: relative"):
+        resolve("root=here", environment=SUBMITTED)
+
+
+def test_paths_that_a_job_does_not_read_do_not_stop_it() -> None:
+    config = resolve("data.shards=/a", environment=SUBMITTED, sections=("data",))
+    assert config.output.dir == "runs/latest"
+
+
+def test_on_a_cluster_that_was_there_paths_become_those_of_the_driver() -> None:
+    for environment, overrides in (
+        ({"RAY_ADDRESS": "127.0.0.1:6379"}, []),
+        ({}, ["cluster.address=127.0.0.1:6379"]),
+    ):
+        config = resolve(*overrides, environment=environment)
+        assert config.data.shards == str(Path.cwd() / "runs" / "shards")
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    config = load_config(None, ["data.shards=~/shards", "output.dir=~/b", "root=~/a"])
+    assert config.data.shards == "/home/someone/shards"
+    assert (config.output.dir, config.root) == ("/home/someone/b", "/home/someone/a")
