@@ -58,8 +58,8 @@ class FusionRigMethod:
 
     def _unfitted(self, task: RigTask) -> AdaptedRig:
         setting = min(self.method.settings)
-        weight = self.config.model.self_weight
-        weight = weight if len(self.method.self_weights) > 1 else self.method.self_weights[0]
+        first, *others = self.method.self_weights
+        weight = self.config.model.self_weight if others else first
         choice = Choice(setting, weight, weight, float("nan"), float("nan"))
         models = []
         for view in task.unlabelled.views:
