@@ -1,14 +1,12 @@
-"""The outer loop's arithmetic: average the tasks' gradients, step omega and theta."""
+"""The outer step: omega and theta along the averaged gradient of a round."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from metafuse_ray.config.schema import OuterConfig
-from metafuse_ray.meta.tasks import MetaGradient, Weights
+from metafuse_ray.meta.tasks import Weights
 from metafuse_ray.models.start import FusionWeights
 
 
@@ -17,7 +15,7 @@ class OuterOptimizer:
 
     Args:
         start: Initial omega and theta.
-        settings: Step sizes (beta), optimiser and clipping.
+        settings: Step sizes (beta), and optimiser.
     """
 
     def __init__(self, start: FusionWeights, settings: OuterConfig) -> None:
@@ -38,37 +36,13 @@ class OuterOptimizer:
         """The current meta-weights, as arrays of their own."""
         return Weights(self.omega.detach().numpy().copy(), self.theta.detach().numpy().copy())
 
-    def step(self, gradients: Sequence[MetaGradient]) -> float:
-        """Average the gradients, in the order given, and take one outer step.
+    def step(self, omega: np.ndarray, theta: np.ndarray) -> float:
+        """Take one outer step along the averaged gradient of a round.
 
         Returns:
-            Norm of the averaged gradient.
+            Norm of the gradient.
         """
-        omega, theta = mean_gradient(gradients, self.settings.clip_norm)
         self.omega.grad = torch.from_numpy(omega)
         self.theta.grad = torch.from_numpy(theta)
         self.optimizer.step()
         return float(np.sqrt((omega**2).sum() + (theta**2).sum()))
-
-
-def mean_gradient(
-    gradients: Sequence[MetaGradient], clip_norm: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Average outer gradients in their order, each clipped to a norm first where one is given.
-
-    The order is the caller's, never that of arrival: float sums depend on it.
-    """
-    omega = np.zeros_like(gradients[0].omega)
-    theta = np.zeros_like(gradients[0].theta)
-    for gradient in gradients:
-        scale = np.float32(_clip_scale(gradient, clip_norm) / len(gradients))
-        omega += scale * gradient.omega
-        theta += scale * gradient.theta
-    return omega, theta
-
-
-def _clip_scale(gradient: MetaGradient, clip_norm: float | None) -> float:
-    if clip_norm is None:
-        return 1.0
-    norm = float(np.sqrt((gradient.omega**2).sum() + (gradient.theta**2).sum()))
-    return min(1.0, clip_norm / max(norm, 1e-12))

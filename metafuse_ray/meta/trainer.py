@@ -12,7 +12,8 @@ from metafuse_ray.errors import AdaptationDivergedError
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.outer import OuterOptimizer
 from metafuse_ray.meta.pool import TaskPool
-from metafuse_ray.meta.tasks import MetaGradient, Task
+from metafuse_ray.meta.reduce import FlatReducer, Reducer, TaskReport
+from metafuse_ray.meta.tasks import Task
 from metafuse_ray.models.start import FusionWeights
 from metafuse_ray.seeds import generator
 
@@ -51,7 +52,7 @@ class MetaTrainer:
     Args:
         config: The run.
         pairs: The camera pairs to train on, in a fixed order.
-        pool: Where tasks run.
+        pool: Where tasks run; one that is a `Reducer` too sums their gradients itself.
         start: Initial omega and theta.
         sinks: Called with the record of every round.
     """
@@ -67,6 +68,8 @@ class MetaTrainer:
         self.config = config
         self.pairs = pairs
         self.pool = pool
+        flat = not isinstance(pool, Reducer)
+        self._reducer = FlatReducer(pool, config.outer.clip_norm) if flat else pool
         self.outer = OuterOptimizer(start, config.outer)
         self.sinks = sinks
         self.round = 0
@@ -87,10 +90,11 @@ class MetaTrainer:
         """Take one outer step: Algorithm 1, lines 3 to 8, for one batch of tasks."""
         started = time.perf_counter()
         tasks = round_tasks(self.config, self.pairs, self.round)
-        results = self.pool.run_round(self.outer.weights, tasks)
+        summed = self._reducer.reduce_round(self.outer.weights, tasks)
+        results = summed.reports
         good = [result for result in results if result.finite]
         self._count_bad(results)
-        norm = self.outer.step(good) if good else float("nan")
+        norm = self.outer.step(*summed.mean()) if good else float("nan")
         self.round += 1
         seconds = time.perf_counter() - started
         return RoundRecord(
@@ -103,7 +107,7 @@ class MetaTrainer:
             seconds=seconds,
         )
 
-    def _count_bad(self, results: Sequence[MetaGradient]) -> None:
+    def _count_bad(self, results: Sequence[TaskReport]) -> None:
         bad = [str(result.task.pair) for result in results if not result.finite]
         if not bad:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -38,3 +39,15 @@ def random_gradient(
         query_loss=query_loss,
         seconds=0.5,
     )
+
+
+def mean_gradient(gradients: Sequence[MetaGradient]) -> tuple[np.ndarray, np.ndarray]:
+    """Average gradients (omega, theta) in float64."""
+    omega = np.mean([gradient.omega.astype(float) for gradient in gradients], 0)
+    return omega, np.mean([gradient.theta.astype(float) for gradient in gradients], 0)
+
+
+def gradient_norm(gradient: MetaGradient) -> float:
+    """The norm of omega and theta together, in float64."""
+    both = np.concatenate([gradient.omega.ravel(), gradient.theta.ravel()]).astype(float)
+    return float(np.linalg.norm(both))

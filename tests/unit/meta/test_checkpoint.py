@@ -23,7 +23,8 @@ from tests.support.meta import GRID, random_gradient, random_start
 def outer() -> OuterOptimizer:
     trained = OuterOptimizer(random_start(), OuterConfig(lr=0.1))
     for seed in range(3):
-        trained.step([random_gradient(seed)])
+        gradient = random_gradient(seed)
+        trained.step(gradient.omega, gradient.theta)
     return trained
 
 
@@ -142,7 +143,8 @@ def test_a_full_disk_keeps_the_last_checkpoint(tiny_disk: Path) -> None:
     outer = OuterOptimizer(random_start(), OuterConfig())
     save_weights(tiny_disk / "final", outer, 1)
     before = (tiny_disk / "final" / "model.safetensors").read_bytes()
-    outer.step([random_gradient()])
+    gradient = random_gradient()
+    outer.step(gradient.omega, gradient.theta)
     (tiny_disk / "other").write_bytes(b"x" * (64 * 1024 - 3 * 4096))
     with pytest.raises(StorageError, match="No space left"):
         save_weights(tiny_disk / "final", outer, 2)

@@ -12,11 +12,10 @@ import pytest
 
 from metafuse_ray.config.load import load_config
 from metafuse_ray.errors import AdaptationDivergedError
-from metafuse_ray.meta.outer import mean_gradient
 from metafuse_ray.meta.sinks import JsonlSink
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.meta.trainer import MetaTrainer, RoundRecord, round_tasks
-from tests.support.meta import PAIRS, random_gradient, random_start
+from tests.support.meta import PAIRS, mean_gradient, random_gradient, random_start
 
 
 class ScriptedPool:

@@ -1,0 +1,179 @@
+"""Sum the outer gradients of a round to the same bits, whoever adds up which part of them.
+
+Float sums depend on their order, so the order is fixed: a binary tree over the places of the tasks
+in the round. Task 2 i is added to task 2 i + 1, pairs to pairs, and so on; a node without a right
+neighbour, because the round ends there, moves up as it is, and so does one whose neighbour holds no
+finite task. A *group* that was given some of the tasks sums every node that it has all tasks of,
+and leaves the rest of the tree to the driver. Any division of the tasks among groups, or none,
+walks the same tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from metafuse_ray.meta.pool import TaskPool
+from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """What the driver keeps of a task besides its share in the sum.
+
+    Attributes:
+        finite: Whether the task counts: its loss and its gradient are finite.
+    """
+
+    task: Task
+    support_loss: float
+    query_loss: float
+    seconds: float
+    finite: bool
+
+
+@dataclass(frozen=True, eq=False)
+class PartialSum:
+    """A node of the tree.
+
+    Attributes:
+        level: 0 for a task, 1 for two of them, 2 for four.
+        index: Place among the nodes of its level.
+        omega: (h, w) sum of the finite tasks' gradients; None where there is none.
+        theta: (H W, 2, 3) likewise.
+    """
+
+    level: int
+    index: int
+    omega: np.ndarray | None
+    theta: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class RoundSum:
+    """The tasks of a round, or a group's share of them, summed as far as their nodes meet.
+
+    Attributes:
+        reports: One of each task, in the order of the tasks.
+        parts: The nodes, none of which is the neighbour of another.
+    """
+
+    reports: list[TaskReport]
+    parts: list[PartialSum]
+
+    def mean(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean outer gradient (omega, theta) of the finite tasks of a whole round.
+
+        Raises:
+            ValueError: Tasks are missing, or none is finite.
+        """
+        if len(self.parts) != 1:
+            raise ValueError(f"{len(self.parts)} partial sums are not a round: join them first")
+        (root,) = self.parts
+        if root.omega is None or root.theta is None:
+            raise ValueError("no task of the round is finite, so there is no mean")
+        share = np.float32(1 / sum(report.finite for report in self.reports))
+        return share * root.omega, share * root.theta
+
+
+def sum_gradients(
+    gradients: Iterable[MetaGradient], tasks: int, clip_norm: float | None
+) -> RoundSum:
+    """Sum the gradients of some or all tasks of a round.
+
+    A task whose loss or gradient is not finite is left out.
+
+    Args:
+        gradients: In any order; ``task.index`` is what counts.
+        tasks: Number of tasks of the whole round.
+        clip_norm: Scale each task's gradient down to this norm first, where it is longer.
+    """
+    reports, leaves = [], []
+    for gradient in gradients:
+        finite = gradient.finite
+        reports.append(
+            TaskReport(
+                gradient.task,
+                gradient.support_loss,
+                gradient.query_loss,
+                gradient.seconds,
+                finite,
+            )
+        )
+        omega, theta = _clipped(gradient, clip_norm) if finite else (None, None)
+        leaves.append(PartialSum(0, gradient.task.index, omega, theta))
+    return RoundSum(_in_order(reports), _climb(leaves, tasks))
+
+
+def join(sums: Sequence[RoundSum], tasks: int) -> RoundSum:
+    """Join the sums of groups, in any order, into the round's."""
+    return RoundSum(
+        _in_order(report for some in sums for report in some.reports),
+        _climb((part for some in sums for part in some.parts), tasks),
+    )
+
+
+@runtime_checkable
+class Reducer(Protocol):
+    """Runs the tasks of a round and sums their gradients, on whatever there is."""
+
+    def reduce_round(self, weights: Weights, tasks: Sequence[Task]) -> RoundSum:
+        """Return the sum over the round's tasks, whose indices count from 0."""
+        ...
+
+
+class FlatReducer:
+    """The driver sums the gradients of all tasks.
+
+    Args:
+        pool: Where the tasks run.
+        clip_norm: See `sum_gradients`.
+    """
+
+    def __init__(self, pool: TaskPool, clip_norm: float | None) -> None:
+        self._pool = pool
+        self._clip_norm = clip_norm
+
+    def reduce_round(self, weights: Weights, tasks: Sequence[Task]) -> RoundSum:
+        """See ``Reducer``."""
+        return sum_gradients(self._pool.run_round(weights, tasks), len(tasks), self._clip_norm)
+
+
+def _clipped(gradient: MetaGradient, clip_norm: float | None) -> tuple[np.ndarray, np.ndarray]:
+    if clip_norm is None:
+        return gradient.omega, gradient.theta
+    norm = float(np.sqrt((gradient.omega**2).sum() + (gradient.theta**2).sum()))
+    scale = np.float32(min(1.0, clip_norm / max(norm, 1e-12)))
+    return scale * gradient.omega, scale * gradient.theta
+
+
+def _in_order(reports: Iterable[TaskReport]) -> list[TaskReport]:
+    return sorted(reports, key=lambda report: report.task.index)
+
+
+def _climb(parts: Iterable[PartialSum], tasks: int) -> list[PartialSum]:
+    """Add neighbours until none is left that has its own."""
+    top = (tasks - 1).bit_length()
+    alone: dict[tuple[int, int], PartialSum] = {}
+    for part in parts:
+        while part.level < top:
+            neighbour = alone.pop((part.level, part.index ^ 1), None)
+            beyond = (part.index ^ 1) << part.level >= tasks
+            if neighbour is None and not beyond:
+                break
+            part = _parent(part, neighbour)
+        alone[part.level, part.index] = part
+    return sorted(alone.values(), key=lambda part: part.index << part.level)
+
+
+def _parent(part: PartialSum, neighbour: PartialSum | None) -> PartialSum:
+    level, index = part.level + 1, part.index >> 1
+    if neighbour is None or neighbour.omega is None or neighbour.theta is None:
+        return PartialSum(level, index, part.omega, part.theta)
+    if part.omega is None or part.theta is None:
+        return PartialSum(level, index, neighbour.omega, neighbour.theta)
+    # IEEE addition commutes: which of the two came first changes no bit.
+    return PartialSum(level, index, part.omega + neighbour.omega, part.theta + neighbour.theta)
