@@ -1,6 +1,7 @@
 """Compare the methods on rigs of held-out cameras: tables and pictures.
 
 python jobs/evaluate.py --config configs/demo.yaml output.dir=runs/demo/evaluate
+python jobs/evaluate.py --config configs/benchmark.yaml --resume  # after an interruption
 """
 
 import sys
@@ -8,7 +9,7 @@ import sys
 from metafuse_ray.config.load import run_job
 from metafuse_ray.runs.evaluate import evaluate
 
-SECTIONS = ("seed", "data", "model", "adapt", "evaluate", "cluster", "output")
+SECTIONS = ("seed", "data", "model", "adapt", "evaluate", "cluster", "checkpoint", "output")
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, evaluate, sections=SECTIONS))
+    sys.exit(run_job(__doc__, evaluate, sections=SECTIONS, flags={"--resume": "checkpoint.resume"}))

@@ -32,13 +32,15 @@ class MethodEntry:
 
     Attributes:
         make: Builds the method from the run and the meta-learned weights.
-        labels: ``never`` (N = 0 alone), ``optional`` (N = 0 is defined) or ``required``.
-        calibration: ``never``, ``required`` or ``optional`` (estimated where none is given).
+        labels: ``never`` (N = 0 alone), ``optional`` (N = 0 is defined), ``required``, or
+            ``uncalibrated`` (they help to estimate a calibration, and for nothing else).
+        calibration: ``never``, ``exact`` (not tried with errors), ``required`` or ``optional``
+            (estimated where none is given).
     """
 
     make: Callable[[RunConfig, Weights], RigMethod]
-    labels: Literal["never", "optional", "required"]
-    calibration: Literal["never", "required", "optional"]
+    labels: Literal["never", "optional", "required", "uncalibrated"]
+    calibration: Literal["never", "exact", "required", "optional"]
 
 
 def _affine(config: RunConfig, weights: Weights) -> RigMethod:

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from metafuse_ray.adapt.fit import fit_by_steps, fit_ridge
-from metafuse_ray.config.schema import Method, RunConfig
+from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.episodes import FusionBatch
 from metafuse_ray.models.fusion import AffineFusion, NaiveFuse, NoFusion, ViewFusion
 from metafuse_ray.models.smoothing import fix_theta, smooth_theta
-from metafuse_ray.models.start import FusionWeights, start_weights
+from metafuse_ray.models.start import FusionWeights
 
 PUBLISHED_SELF_WEIGHT = 0.4
 """NaiveFuse as published weighs the view itself 0.4 and each of three sources 0.2 [C]."""
@@ -51,27 +51,6 @@ class FusionMethod(Protocol):
     def fit(self, batch: FusionBatch, random: np.random.Generator) -> Fits:
         """Yield (setting, fitted weights) of every setting to choose from; use each at once."""
         ...
-
-
-def make_method(name: Method, config: RunConfig, weights: FusionWeights | None) -> FusionMethod:
-    """Return a method by its name in `results.json`.
-
-    Args:
-        name: One of the names of `evaluate.methods`.
-        config: The run.
-        weights: The meta-learned start that ``MetaFuse`` adapts.
-    """
-    if name == "No-Fusion":
-        return NoFusionMethod()
-    if name == "NaiveFuse":
-        return NaiveFuseMethod(config)
-    if name == "NaiveFuse ridge":
-        return RidgeMethod(config)
-    if name == "MetaFuse":
-        if weights is None:
-            raise ValueError("MetaFuse needs meta-learned weights")
-        return AffineMethod(config, lambda _grid: weights)
-    return AffineMethod(config, lambda grid: start_weights(config.model, grid, config.seed))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import logging
 import re
 import reprlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,11 @@ def settings(node: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, st
 
 
 def run_job(
-    description: str | None, job: Callable[[RunConfig], Any], *, sections: Sequence[str]
+    description: str | None,
+    job: Callable[[RunConfig], Any],
+    *,
+    sections: Sequence[str],
+    flags: Mapping[str, str] | None = None,
 ) -> int:
     """Parse the command line, run a job, and turn typed errors into one line and exit code 2.
 
@@ -116,7 +120,10 @@ def run_job(
         description: What the job does; the head of its ``--help``.
         job: The function of `metafuse_ray.runs` to call.
         sections: The parts of the configuration that this job reads, listed in ``--help``.
+        flags: Option -> the boolean setting that it switches on (``--resume`` for
+            ``checkpoint.resume``).
     """
+    flags = flags or {}
     parser = argparse.ArgumentParser(
         description=description,
         epilog=_settings_help(sections),
@@ -124,6 +131,11 @@ def run_job(
     )
     parser.add_argument("--config", metavar="FILE", help="YAML configuration (see configs/)")
     parser.add_argument("-v", "--verbose", action="store_true", help="log debugging detail")
+    for option, setting in flags.items():
+        override = f"{setting}=true"
+        parser.add_argument(
+            option, dest="on", action="append_const", const=override, default=[], help=override
+        )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, see below")
     arguments = parser.parse_intermixed_args()
     logging.basicConfig(
@@ -135,7 +147,7 @@ def run_job(
     for name, level in (("", logging.WARNING), ("metafuse_ray", logging.getLogger().level)):
         logging.getLogger(name).setLevel(level)
     try:
-        config = load_config(arguments.config, arguments.overrides)
+        config = load_config(arguments.config, arguments.overrides + arguments.on)
         job(config_from_tree(rooted(config_tree(config), sections), source="the settings"))
     except MetaFuseError as error:
         sys.stderr.write(f"error: {error.message}\n")

@@ -6,9 +6,9 @@ refused on construction, wherever the configuration comes from (YAML, command li
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
@@ -42,6 +42,15 @@ def _node(cls: type[_T]) -> type[_T]:
     return cast("type[_T]", dataclass(frozen=True, config=_STRICT)(cls))
 
 
+def _listed(value: Any) -> Any:
+    """Take one value for a list of one."""
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+Calibration = Literal["exact", "none"] | PositiveFloat
+"""A rig's calibration as a method gets it: exact, with degrees of rotation error, or none."""
+
+
 @_node
 class DataConfig:
     """Recordings, crops, heatmaps and shards."""
@@ -60,6 +69,10 @@ class DataConfig:
     """Share of the cameras kept for testing where they are not named (11 of 31)."""
     train_frame_share: OpenShare = 0.7
     """Share of a recording's frames, from its start, that may be trained on or labelled."""
+    fold: NaturalInt = 0
+    """Which block of a recording's time is kept for testing, of evaluate.folds: 0 the last."""
+    time_margin: NaturalInt = 0
+    """Frames left out between those that may be labelled or trained on and those for testing."""
     grid: tuple[GridSize, GridSize] = (64, 64)
     """Rows and columns of the heatmaps."""
     crop_px: PositiveInt = 256
@@ -223,7 +236,21 @@ class AdaptConfig:
     """Labelled person-frames that the adapt job uses."""
 
 
-Method = Literal["No-Fusion", "NaiveFuse", "NaiveFuse ridge", "Affine", "MetaFuse"]
+Method = Literal[
+    "No-Fusion",
+    "NaiveFuse",
+    "NaiveFuse ridge",
+    "Affine",
+    "MetaFuse",
+    "MetaFuse random start",
+    "Affine from F",
+    "Epipolar maximum",
+    "Epipolar maximum, F from labels",
+    "Weighted DLT",
+    "Robust triangulation",
+    "MetaFuse+",
+]
+Position = Literal["robust", "weighted", "pictorial"]
 
 
 @_node
@@ -231,7 +258,11 @@ class EvaluateConfig:
     """Comparison of the methods on rigs of held-out cameras."""
 
     checkpoint: Location | None = None
-    """Folder of a meta-training run."""
+    """Folder of a meta-training run; {fold} in it stands for the number of the fold."""
+    random_checkpoint: Location | None = None
+    """Folder of a run from a random start, for the method of that name; {fold} as above."""
+    data_sets: dict[str, dict[str, Any]] | None = None
+    """Compare on several data sets: name -> the settings that differ (``data.shards: DIR``)."""
     test_shards: Location | None = None
     """Shards of another recording of the same rig to take all test frames from."""
     methods: Some[Method] = (
@@ -242,16 +273,32 @@ class EvaluateConfig:
         "MetaFuse",
     )
     """Methods to compare."""
-    labelled_frames: Some[PositiveInt] = (50, 100, 200, 500)
-    """N: labelled person-frames of the new rig."""
+    labelled_frames: Some[NaturalInt] = (50, 100, 200, 500)
+    """N: labelled person-frames of the new rig; at 0 stand the methods that need none."""
+    calibrations: Some[Calibration] = ("exact",)
+    """What methods that use a calibration are given: exact, degrees of rotation error (about a
+    random axis of each camera), or none."""
+    calibrated_labelled_frames: Some[NaturalInt] = (0,)
+    """N at which a given calibration meets labels that a method could do without."""
     rigs: PositiveInt = 8
     """Rigs of held-out cameras."""
-    views: SeveralInt = 4
-    """Cameras of a rig."""
+    views: Annotated[Some[SeveralInt], BeforeValidator(_listed)] = (4,)
+    """Cameras of a rig: one number, or several to compare."""
+    folds: Annotated[Int, Field(ge=1, le=10)] = 1
+    """Blocks of a recording's time that are the test part in turn, the rest being labelled."""
     seeds: PositiveInt = 1
-    """Draws of the labelled frames a rig."""
+    """Draws of the labelled frames, of their noise and of calibration errors, a rig."""
     label_clips: PositiveInt = 1
     """Recordings (clips) that the labelled frames come from; more where these do not hold N."""
+    label_order: Literal["scattered", "consecutive"] = "scattered"
+    """Label frames scattered over their clips, or one after the other from a random one on."""
+    label_noise_px: NaturalFloat = 0.0
+    """Noise of the labels, in pixels of a 64 x 64 heatmap (standard deviation per axis)."""
+    unlabelled_frames: PositiveInt = 200
+    """Person-frames of the labelled clips whose detections methods may use, at the most."""
+    positions: Some[Position] = ("robust",)
+    """How 3D joints are found: robust triangulation always; weighted triangulation and the
+    recursive pictorial structure model beside it."""
     test_frames: PositiveInt = 400
     """Test samples a rig at the most, evenly spaced in time."""
     robust_threshold_px: PositiveFloat = 8.0
@@ -284,6 +331,8 @@ class CheckpointConfig:
     """Rounds between checkpoints."""
     keep: PositiveInt = 3
     """Checkpoints kept."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint in output.dir; start afresh where there is none."""
 
 
 @_node

@@ -15,6 +15,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from metafuse_ray.data.arrow_files import (
     view,
 )
 from metafuse_ray.data.blocks import TRAIN, CameraBlock, SampleBlock
+from metafuse_ray.data.folds import fold_split
 from metafuse_ray.data.manifest import MANIFEST_FILE, Manifest, is_replaceable, verify_file
 from metafuse_ray.data.storage import atomic_directory
 from metafuse_ray.errors import DataError, ShardFormatError, StorageError
@@ -300,6 +302,17 @@ class ShardSet:
             path = self.directory / _camera_file(name)
             self._cameras[name] = CameraShard(path, self.manifest, len(self.skeleton.joints))
         return self._cameras[name]
+
+    def fold(self, number: int, folds: int, margin: int = 0) -> ShardSet:
+        """Return the same shards with another block of time for testing.
+
+        The files that are open stay so; see `metafuse_ray.data.folds.fold_split` for the rest.
+        """
+        folded = ShardSet(self.directory, self.manifest)
+        folded._cameras = self._cameras
+        split = fold_split(self.samples, number, folds, margin)
+        folded._samples = replace(self.samples, split=split)
+        return folded
 
     def rows(self, split: int = TRAIN) -> np.ndarray:
         """Return the row numbers of a split, in order of clip, frame and person."""

@@ -91,13 +91,16 @@ class RecordFile:
 
     Args:
         path: Created empty, with its folder; what was there is lost.
+        keep: Append to what is there instead.
 
     Raises:
         StorageError: The disk is full or the file cannot be written; so does `write`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep: bool = False) -> None:
         self.path = path
+        if keep:
+            return
         with storage_errors(path, "writing"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")

@@ -1,25 +1,27 @@
-"""One cell of the evaluation: a method on a rig with N labelled frames of one draw."""
+"""One cell of the benchmark: a method on a rig with N labelled frames of one draw."""
 
 from __future__ import annotations
 
-import logging
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from metafuse_ray.adapt.joints import rig_detections, rig_errors
-from metafuse_ray.adapt.methods import make_method
-from metafuse_ray.adapt.rig import AdaptedRig, adapt_rig
-from metafuse_ray.config.schema import Method, RunConfig
+from metafuse_ray.adapt.joints import rig_detections
+from metafuse_ray.adapt.method_table import Weights, method_entry
+from metafuse_ray.adapt.rig_method import AdaptedMethod, hide_truth
+from metafuse_ray.config.schema import Calibration, Method, RunConfig
+from metafuse_ray.data.open_shards import open_shards
 from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.eval.rigs import labelled_rows, test_rows
-from metafuse_ray.models.start import FusionWeights
+from metafuse_ray.eval.positions import position_errors
+from metafuse_ray.eval.rig_task import make_task
+from metafuse_ray.eval.rigs import test_rows
 from metafuse_ray.pose.skeleton import Skeleton
 
-_log = logging.getLogger(__name__)
 JDR_GROUPS = ("shoulder", "knee", "ankle")
 
 
@@ -29,13 +31,19 @@ class Cell:
 
     Attributes:
         labelled_frames: N; 0 for a method that uses none.
-        draw: Which draw of the labelled frames.
+        draw: Which draw of the labelled frames, their noise and the calibration's errors.
+        calibration: What the method is given; None for one that uses no calibration.
+        fold: Which block of time is for testing.
+        data: Name of the data set, of ``evaluate.data_sets``.
     """
 
     rig: tuple[str, ...]
     labelled_frames: int
     draw: int
     method: Method
+    calibration: Calibration | None = None
+    fold: int = 0
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,9 +52,11 @@ class CellResult:
 
     Attributes:
         jdr: Percent of joints found, by joint group, and ``average`` over all joints.
-        mpjpe_mm: Mean 3D joint error by robust triangulation, in mm.
-        choice: What held-out labelled frames chose (`metafuse_ray.adapt.rig.Choice`).
+        mpjpe_mm: Mean 3D joint error in mm by robust triangulation with the method's calibration;
+            NaN where it has none.
+        choice: What the method chose (`AdaptedMethod.chosen`).
         test_samples: Person-frames judged.
+        positions_mm: The same error by every one of ``evaluate.positions``.
     """
 
     cell: Cell
@@ -54,59 +64,77 @@ class CellResult:
     mpjpe_mm: float
     choice: dict[str, float]
     test_samples: int
+    positions_mm: dict[str, float]
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> CellResult:
+        """Build a result from what JSON holds of ``asdict``; null is NaN there."""
+        cell = Cell(**{**tree["cell"], "rig": tuple(tree["cell"]["rig"])})
+        numbers = {key: _with_nan(tree[key]) for key in ("jdr", "choice", "positions_mm")}
+        return cls(
+            cell=cell,
+            mpjpe_mm=_number(tree["mpjpe_mm"]),
+            test_samples=int(tree["test_samples"]),
+            **numbers,
+        )
 
 
 class CellWorker:
     """Evaluates cells; the test samples of the last rig stay loaded.
 
     Args:
-        config: The run.
-        weights: The meta-learned start.
+        configs: The run, for every data set by name.
+        weights: The meta-learned weights of every data set and fold.
     """
 
-    def __init__(self, config: RunConfig, weights: FusionWeights | None) -> None:
-        self._config = config
+    def __init__(
+        self, configs: Mapping[str, RunConfig], weights: Mapping[tuple[str, int], Weights]
+    ) -> None:
+        self._configs = configs
         self._weights = weights
-        self._shards = ShardSet.open(config.data.shards)
-        other = config.evaluate.test_shards
-        self._test_shards = ShardSet.open(other) if other else self._shards
+        self._shards = lru_cache(maxsize=None)(self._open_shards)
         self._test_batch = lru_cache(maxsize=1)(self._load_test_batch)
 
     def __call__(self, cell: Cell) -> CellResult:
         """Adapt the cell's method to its rig and judge it on test frames."""
         adapted, test = self.adapt(cell)
-        joints_2d, joints_3d = adapted.joints(test)
-        errors = rig_errors(test, joints_3d, self._config.evaluate.robust_threshold_px)
+        joints_2d, joints_3d = adapted.joints(hide_truth(test, labels=True))
+        config = self._configs[cell.data]
+        positions = position_errors(config.evaluate, adapted, test, joints_3d, cell.calibration)
         return CellResult(
             cell=cell,
-            jdr=jdr_percent(rig_detections(test, joints_2d), self._shards.skeleton),
-            mpjpe_mm=float(np.nanmean(errors)) * test.rig.mm_per_unit,
-            choice=asdict(adapted.choice),
+            jdr=jdr_percent(rig_detections(test, joints_2d), self._shards(cell.data, 0).skeleton),
+            mpjpe_mm=positions["robust"],
+            choice=dict(adapted.chosen),
             test_samples=len(test),
+            positions_mm=positions,
         )
 
-    def adapt(self, cell: Cell) -> tuple[AdaptedRig, RigBatch]:
+    def adapt(self, cell: Cell) -> tuple[AdaptedMethod, RigBatch]:
         """Adapt the cell's method to its rig; return it with the test samples to judge it on."""
-        labelled = self._load_labelled(cell)
-        method = make_method(cell.method, self._config, self._weights)
-        address = (*cell.rig, cell.labelled_frames, cell.draw)
-        adapted = adapt_rig(method, labelled, self._config, address)
-        return adapted, self._test_batch(cell.rig)
-
-    def _load_labelled(self, cell: Cell) -> RigBatch:
-        # A method without labels still has a batch, of which it uses the views alone.
-        frames = max(cell.labelled_frames, 1)
-        address = (self._config.seed, cell.draw)
-        clips = self._config.evaluate.label_clips
-        rows = labelled_rows(self._shards, cell.rig, frames, clips, address)
-        return load_rig_batch(self._shards, cell.rig, rows)
-
-    def _load_test_batch(self, rig: tuple[str, ...]) -> RigBatch:
-        most = self._config.evaluate.test_frames
-        whole = self._config.evaluate.test_shards is not None
-        return load_rig_batch(
-            self._test_shards, rig, test_rows(self._test_shards, rig, most, whole)
+        config = self._configs[cell.data]
+        weights = self._weights.get((cell.data, cell.fold), {})
+        method = method_entry(cell.method).make(config, weights)
+        task = make_task(
+            config,
+            self._shards(cell.data, cell.fold),
+            cell.rig,
+            cell.labelled_frames,
+            cell.draw,
+            # A method that uses no calibration still has its peaks triangulated with one.
+            "exact" if cell.calibration is None else cell.calibration,
         )
+        return method.adapt(task), self._test_batch(cell.data, cell.fold, cell.rig)
+
+    def _open_shards(self, data: str, fold: int) -> ShardSet:
+        return open_shards(self._configs[data], fold)
+
+    def _load_test_batch(self, data: str, fold: int, rig: tuple[str, ...]) -> RigBatch:
+        config = self._configs[data]
+        other = config.evaluate.test_shards
+        shards = ShardSet.open(other) if other else self._shards(data, fold)
+        rows = test_rows(shards, rig, config.evaluate.test_frames, other is not None)
+        return load_rig_batch(shards, rig, rows)
 
 
 def jdr_percent(detections_VBJ: np.ndarray, skeleton: Skeleton) -> dict[str, float]:
@@ -120,3 +148,11 @@ def jdr_percent(detections_VBJ: np.ndarray, skeleton: Skeleton) -> dict[str, flo
             rates[name] = 100 * float(np.nanmean(detections_VBJ[:, :, group]))
         rates["average"] = 100 * float(np.nanmean(detections_VBJ))
     return rates
+
+
+def _with_nan(tree: Mapping[str, float | None]) -> dict[str, float]:
+    return {key: _number(value) for key, value in tree.items()}
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

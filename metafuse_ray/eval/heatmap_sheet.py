@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from metafuse_ray.adapt.fused_rig import FusedRig
 from metafuse_ray.adapt.joints import Joints2D, rig_detections
 from metafuse_ray.adapt.rig import AdaptedRig, fuse_view
 from metafuse_ray.config.schema import RunConfig
@@ -23,12 +24,13 @@ from metafuse_ray.eval.examples import WANTED, Example, Panel, choose_examples, 
 from metafuse_ray.eval.plots import save_figure
 from metafuse_ray.eval.scenery import Scenery, crop_extent, open_scenery
 from metafuse_ray.models.fusion import NoFusion
-from metafuse_ray.models.start import FusionWeights
 from metafuse_ray.pose.metrics import HEAD_SHARE
 from metafuse_ray.seeds import generator
 
 _log = logging.getLogger(__name__)
 SHEET_FILE = "heatmaps.png"
+_FUSING = ("NaiveFuse", "NaiveFuse ridge", "Affine", "MetaFuse", "MetaFuse random start")
+"""Methods that add up heatmaps, which a picture can show."""
 _COLOURS = {"fixed": "#009e73", "broken": "#d55e00"}
 _MOST_FRAMES = 50
 _PANEL_IN = 1.8
@@ -39,13 +41,13 @@ _TRUTH, _FOUND = "white", "#35d0ff"
 
 
 def heatmap_sheet(
-    config: RunConfig, weights: FusionWeights | None, cells: Sequence[Cell], directory: Path
+    config: RunConfig, worker: CellWorker, cells: Sequence[Cell], directory: Path
 ) -> Path | None:
     """Adapt once more on one rig and draw its heatmaps on test frames before and after fusion.
 
     Args:
         config: The run.
-        weights: The meta-learned start.
+        worker: Adapts as the evaluation did.
         cells: The cells of the evaluation, of which one is drawn: see `sheet_cell`.
         directory: Where the picture goes.
 
@@ -57,9 +59,11 @@ def heatmap_sheet(
     cell = sheet_cell(cells)
     if cell is None:
         return None
-    adapted, batch = CellWorker(config, weights).adapt(cell)
+    adapted, batch = worker.adapt(cell)
+    if not isinstance(adapted, FusedRig):
+        return None
     shards = ShardSet.open(config.evaluate.test_shards or config.data.shards)
-    return adapted_sheet(config, cell, adapted, batch, shards, path)
+    return adapted_sheet(config, cell, adapted.adapted, batch, shards, path)
 
 
 def adapted_sheet(
@@ -106,7 +110,7 @@ def sheet_cell(cells: Sequence[Cell]) -> Cell | None:
 
     At the smallest N where all are larger; None where no method fuses.
     """
-    fusing = [cell for cell in cells if cell.method != "No-Fusion"]
+    fusing = [cell for cell in cells if cell.method in _FUSING and cell.labelled_frames > 0]
     if not fusing:
         return None
     methods = [cell.method for cell in fusing]

@@ -103,7 +103,7 @@ def data_lines(document: Mapping[str, Any]) -> list[str]:
     if data["test"] != data["shards"]:
         lines.append(f"Test frames: {_describe(data['test'])}.")
     lines.append(
-        f"Rigs of {data['views']} views from {len(data['test_cameras'])} held-out cameras"
+        f"Rigs of {_views(data['views'])} views from {len(data['test_cameras'])} held-out cameras"
         f" ({len(data['train_cameras'])} trained on); heatmaps of {data['grid'][0]} x"
         f" {data['grid'][1]}; test frames are held out as well."
     )
@@ -167,6 +167,10 @@ _CHOICE_NOTE = (
     " of the view's own heatmap (1 is No-Fusion), chosen for the detection rate (2D) and for the"
     " position error (3D). Chosen by cross-validation over blocks of time of the labelled frames."
 )
+
+
+def _views(views: Sequence[int]) -> str:
+    return ", ".join(map(str, views))
 
 
 def _describe(source: Mapping[str, Any]) -> str:

@@ -1,74 +1,176 @@
-"""Average cells to the rows of `results.json`, and the published figures beside them."""
+"""Average cells to the rows of `results.json`, with paired differences between methods."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from metafuse_ray.eval.cells import JDR_GROUPS, CellResult
+from metafuse_ray.eval.bootstrap import paired_interval
+from metafuse_ray.eval.cells import JDR_GROUPS, Cell, CellResult
 
 JDR_COLUMNS = (*JDR_GROUPS, "average")
+ESTIMATED = "estimated"
+"""What rows say for a calibration that was not given."""
+
+
+class RowKey(NamedTuple):
+    """What the cells of a row have in common."""
+
+    data: str
+    views: int
+    labelled_frames: int
+    method: str
+    calibration: str | None
+
+
+Unit = tuple[tuple[str, ...], int]
+"""A rig in a fold: what methods are compared on."""
+Group = dict[Unit, dict[int, CellResult]]
+"""The cells of a row: unit -> draw -> result."""
 
 
 def rows_from_cells(cells: Iterable[CellResult], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Average the cells of each method and N over rigs and draws.
+    """Average the cells of each method, N and calibration over rigs, folds and draws.
 
     Returns:
-        Rows ordered by N and by ``methods``: ``{"method", "labelled_frames", "jdr", "mpjpe_mm",
-        "seeds", "rigs", "spread", ...}``. JDR in percent. ``spread`` holds the standard deviation
-        over rigs (of each rig's mean over draws), and that of the paired difference in average JDR
-        to No-Fusion on the same rigs; ``gain`` holds the mean of that difference.
+        Rows ordered by data set, views, N, ``methods`` and calibration: ``{"method",
+        "labelled_frames", "calibration", "views", "data", "jdr", "mpjpe_mm", "positions_mm",
+        "seeds", "rigs", "spread", "gain", "paired", ...}``. JDR in percent. ``spread`` holds the
+        standard deviation over rigs (of each rig's mean over draws and folds), and that of the
+        paired difference to No-Fusion on the same rigs; ``gain`` holds the mean of that difference
+        and, for the average JDR, the least of any rig. ``paired`` holds the mean difference to
+        every other method on the same rigs and draws, with its 95 % bootstrap interval over rigs.
     """
-    groups: dict[tuple[int, str], list[CellResult]] = defaultdict(list)
+    groups: dict[RowKey, Group] = defaultdict(lambda: defaultdict(dict))
     for result in cells:
-        groups[result.cell.labelled_frames, result.cell.method].append(result)
-    alone = {
-        result.cell.rig: result
-        for (_, method), group in groups.items()
-        if method == "No-Fusion"
-        for result in group
-    }
+        cell = result.cell
+        groups[row_key(cell)][cell.rig, cell.fold][cell.draw] = result
     order = {method: number for number, method in enumerate(methods)}
-    keys = sorted(groups, key=lambda key: (key[0], order[key[1]]))
-    return [_row(groups[key], alone) for key in keys]
+    calibrations = _calibration_order(groups)
+    keys = sorted(
+        groups,
+        key=lambda key: (*key[:3], order[key.method], calibrations[key.calibration]),
+    )
+    return [_row(key, groups) for key in keys]
 
 
-def _row(group: list[CellResult], alone: dict[tuple[str, ...], CellResult]) -> dict[str, Any]:
-    by_rig: dict[tuple[str, ...], list[CellResult]] = defaultdict(list)
-    for result in group:
-        by_rig[result.cell.rig].append(result)
-    jdr = {
-        name: np.array([_mean(result.jdr[name] for result in rig) for rig in by_rig.values()])
-        for name in JDR_COLUMNS
-    }
-    mpjpe = np.array([_mean(result.mpjpe_mm for result in rig) for rig in by_rig.values()])
+def row_key(cell: Cell) -> RowKey:
+    """Return the key of the row to which a cell belongs."""
+    calibration = cell.calibration
+    if calibration == "none":
+        text = ESTIMATED
+    elif isinstance(calibration, float | int):
+        text = f"{calibration:g}"
+    else:
+        text = calibration
+    return RowKey(cell.data, len(cell.rig), cell.labelled_frames, cell.method, text)
+
+
+def _calibration_order(keys: Iterable[RowKey]) -> dict[str | None, int]:
+    def rank(calibration: str | None) -> tuple[int, float]:
+        if calibration in (None, "exact", ESTIMATED):
+            return (None, "exact", ESTIMATED).index(calibration) * 2, 0.0
+        return 3, float(calibration or 0)
+
+    return {text: at for at, text in enumerate(sorted({k.calibration for k in keys}, key=rank))}
+
+
+def _row(key: RowKey, groups: Mapping[RowKey, Group]) -> dict[str, Any]:
+    group = groups[key]
+    results = [result for draws in group.values() for result in draws.values()]
+    jdr = {name: _by_rig(group, lambda result, name=name: result.jdr[name]) for name in JDR_COLUMNS}
+    mpjpe = _by_rig(group, lambda result: result.mpjpe_mm)
     row: dict[str, Any] = {
-        "method": group[0].cell.method,
-        "labelled_frames": group[0].cell.labelled_frames,
-        "jdr": {name: _plain(values.mean()) for name, values in jdr.items()},
-        "mpjpe_mm": _plain(mpjpe.mean()),
-        "seeds": len({result.cell.draw for result in group}),
-        "rigs": len(by_rig),
-        "spread": {
-            "jdr": {name: _plain(_deviation(values)) for name, values in jdr.items()},
-            "mpjpe_mm": _plain(_deviation(mpjpe)),
+        **key._asdict(),
+        "jdr": {name: _mean(values) for name, values in jdr.items()},
+        "mpjpe_mm": _mean(mpjpe),
+        "positions_mm": {
+            way: _mean(_by_rig(group, lambda result, way=way: result.positions_mm[way]))
+            for way in results[0].positions_mm
         },
-        "choices": [plain(result.choice) for result in group],
+        "seeds": max(len(draws) for draws in group.values()),
+        "rigs": len({rig for rig, _ in group}),
+        "folds": len({fold for _, fold in group}),
+        "spread": {
+            "jdr": {name: _deviation(values) for name, values in jdr.items()},
+            "mpjpe_mm": _deviation(mpjpe),
+        },
+        "choices": [plain(result.choice) for result in results],
     }
-    if all(rig in alone for rig in by_rig):
-        base = np.array([alone[rig].jdr["average"] for rig in by_rig])
-        base_3d = np.array([alone[rig].mpjpe_mm for rig in by_rig])
-        row["gain"] = {
-            "jdr": _plain((jdr["average"] - base).mean()),
-            "mpjpe_mm": _plain((mpjpe - base_3d).mean()),
-        }
-        row["spread"]["gain_jdr"] = _plain(_deviation(jdr["average"] - base))
-        row["spread"]["gain_mpjpe_mm"] = _plain(_deviation(mpjpe - base_3d))
+    _add_differences(row, key, groups)
     return row
+
+
+def _add_differences(row: dict[str, Any], key: RowKey, groups: Mapping[RowKey, Group]) -> None:
+    row["paired"] = []
+    for rival in sorted({other.method for other in groups} - {key.method}):
+        other = _rival_key(key, rival, groups)
+        if other is None:
+            continue
+        for metric in ("jdr", "mpjpe_mm"):
+            differences = _paired(groups[key], groups[other], metric)
+            if not differences:
+                continue
+            mean, low, high = paired_interval(list(differences.values()))
+            row["paired"].append(
+                {
+                    "vs": rival,
+                    "labelled_frames": other.labelled_frames,
+                    "calibration": other.calibration,
+                    "metric": metric,
+                    "mean": plain(round(mean, 4)),
+                    "low": plain(round(low, 4)),
+                    "high": plain(round(high, 4)),
+                }
+            )
+            if rival == "No-Fusion":
+                per_rig = np.array([np.mean(values) for values in differences.values()])
+                row.setdefault("gain", {})[metric] = _mean(per_rig)
+                row["spread"][f"gain_{metric}"] = _deviation(per_rig)
+                if metric == "jdr":
+                    row["gain"]["worst_rig_jdr"] = plain(round(float(per_rig.min()), 4))
+    if key.method == "No-Fusion":
+        row["gain"] = {"jdr": 0.0, "mpjpe_mm": 0.0}
+        row["spread"] |= {"gain_jdr": 0.0, "gain_mpjpe_mm": 0.0}
+
+
+def _rival_key(key: RowKey, rival: str, groups: Mapping[RowKey, Group]) -> RowKey | None:
+    """Return the rival's row of the same N, or N = 0, and the same calibration, or none."""
+    for frames in (key.labelled_frames, 0):
+        for calibration in dict.fromkeys((key.calibration, None)):
+            other = key._replace(method=rival, labelled_frames=frames, calibration=calibration)
+            if other in groups:
+                return other
+    return None
+
+
+def _paired(group: Group, other: Group, metric: str) -> dict[tuple[str, ...], list[float]]:
+    """Return the differences by rig; a row of one draw stands against all draws."""
+    differences: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for unit in group.keys() & other.keys():
+        for draw, result in sorted(group[unit].items()):
+            rival = other[unit].get(draw, other[unit].get(0))
+            if rival is not None:
+                value = _score(result, metric) - _score(rival, metric)
+                if math.isfinite(value):
+                    differences[unit[0]].append(value)
+    return dict(sorted(differences.items()))
+
+
+def _score(result: CellResult, metric: str) -> float:
+    return result.jdr["average"] if metric == "jdr" else result.mpjpe_mm
+
+
+def _by_rig(group: Group, score: Any) -> np.ndarray:
+    """Return each rig's mean over folds and draws."""
+    rigs: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for (rig, _), draws in group.items():
+        rigs[rig] += [score(result) for result in draws.values()]
+    return np.array([np.mean(values) for values in rigs.values()])
 
 
 def plain(tree: Any) -> Any:
@@ -80,13 +182,9 @@ def plain(tree: Any) -> Any:
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
+def _mean(values: np.ndarray) -> float | None:
+    return plain(round(float(values.mean()), 4))
 
 
-def _deviation(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
-
-
-def _plain(value: float) -> float | None:
-    return plain(round(float(value), 4))
+def _deviation(values: np.ndarray) -> float | None:
+    return plain(round(float(values.std(ddof=1)), 4)) if len(values) > 1 else 0.0

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from metafuse_ray.config.schema import EvaluateConfig
 from metafuse_ray.data.blocks import TEST, TRAIN
 from metafuse_ray.data.rig_batch import rig_rows
 from metafuse_ray.data.shards import ShardSet
@@ -58,7 +59,11 @@ def has_test_rows(shards: ShardSet, rig: Sequence[str], whole: bool) -> bool:
 
 
 def labelled_rows(
-    shards: ShardSet, rig: Sequence[str], frames: int, clips: int, address: tuple[int, int]
+    shards: ShardSet,
+    rig: Sequence[str],
+    frames: int,
+    settings: EvaluateConfig,
+    address: tuple[int, int],
 ) -> np.ndarray:
     """Draw the labelled samples of a rig: training rows that two or more of its views see.
 
@@ -69,7 +74,7 @@ def labelled_rows(
         shards: Where the rows are.
         rig: Names of its cameras.
         frames: N, labelled person-frames.
-        clips: Recordings to draw from; further ones are added where these hold too few.
+        settings: From how many clips, and in which order.
         address: (seed, draw).
 
     Raises:
@@ -87,10 +92,31 @@ def labelled_rows(
     seed, draw = address
     random = generator(seed, "labels", *sorted(rig), draw)
     clip_of = shards.samples.clip[rows]
-    order = random.permutation(np.unique(clip_of))
-    shuffled = [random.permutation(rows[np.isin(clip_of, order[:clips])])]
-    shuffled += [random.permutation(rows[clip_of == clip]) for clip in order[clips:]]
-    return np.sort(np.concatenate(shuffled)[:frames])
+    clips = random.permutation(np.unique(clip_of))
+    groups = [np.isin(clip_of, clips[: settings.label_clips])]
+    groups += [clip_of == clip for clip in clips[settings.label_clips :]]
+    if settings.label_order == "scattered":
+        parts = [random.permutation(rows[group]) for group in groups]
+    else:
+        # Round and round: whoever starts late in a clip goes on at its beginning.
+        parts = [np.roll(rows[group], -random.integers(group.sum())) for group in groups]
+    return np.sort(np.concatenate(parts)[:frames])
+
+
+def unlabelled_rows(
+    shards: ShardSet, rig: Sequence[str], labelled: np.ndarray, most: int
+) -> np.ndarray:
+    """Return training rows of the labelled clips whose detections a method may use.
+
+    Args:
+        shards: Where the rows are.
+        rig: Names of its cameras.
+        labelled: Rows of the labelled samples; at N = 0, of the one that would be the first.
+        most: Upper limit, by even thinning in time; labelled samples stay in any case.
+    """
+    rows = rig_rows(shards, rig, shards.rows(TRAIN))
+    rows = rows[np.isin(shards.samples.clip[rows], shards.samples.clip[labelled])]
+    return np.union1d(_thinned(rows, most), labelled)
 
 
 def test_rows(shards: ShardSet, rig: Sequence[str], most: int, whole: bool) -> np.ndarray:
@@ -113,4 +139,8 @@ def test_rows(shards: ShardSet, rig: Sequence[str], most: int, whole: bool) -> n
             f" {' '.join(rig)}; choose other cameras",
             rig=tuple(rig),
         )
+    return _thinned(rows, most)
+
+
+def _thinned(rows: np.ndarray, most: int) -> np.ndarray:
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]

@@ -10,7 +10,7 @@ from metafuse_ray.adapt.set_loss import SetLoss
 from metafuse_ray.adapt.task_gradient import task_gradient
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.episodes import EpisodeSampler, FusionBatch
-from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.data.open_shards import open_shards
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.models.fusion import AffineFusion
@@ -35,7 +35,7 @@ class TaskWorker:
         self.config = config
         self.device = torch.device(device)
         _check_device(self.device, config.model.operator)
-        shards = ShardSet.open(config.data.shards)
+        shards = open_shards(config)
         self.sampler = EpisodeSampler(shards, config.episode.shots, config.seed)
 
         sigma = config.model.theta_smoothing

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from metafuse_ray.adapt.adapted_file import save_adapted_rig
-from metafuse_ray.adapt.methods import FusionMethod, NoFusionMethod, make_method
+from metafuse_ray.adapt.methods import AffineMethod, FusionMethod, NoFusionMethod
 from metafuse_ray.adapt.rig import AdaptedRig, adapt_rig, time_blocks
+from metafuse_ray.adapt.rig_method import with_label_points
 from metafuse_ray.adapt.stored_rig import StoredRig
 from metafuse_ray.adapt.watched import WatchedMethod, number_of_fits
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.data.open_shards import open_shards
 from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import NotEnoughFramesError
@@ -47,10 +49,10 @@ def adapt(config: RunConfig) -> Path:
         MetaFuseError: Before any work starts where the cause is in the settings or the data.
     """
     limit_threads(config.cluster.threads)
-    shards = ShardSet.open(config.data.shards)
+    shards = open_shards(config)
     weights = load_meta_weights(config, shards)
     cameras = choose_rig(config, shards)
-    method = make_method("MetaFuse", config, weights)
+    method = AffineMethod(config, lambda _grid: weights)
     labelled = _load_labelled(config, shards, cameras, method)
     test_shards = open_test_shards(config, shards)
     test = _load_test(config, test_shards, cameras)
@@ -77,9 +79,10 @@ def adapt(config: RunConfig) -> Path:
 def _load_labelled(
     config: RunConfig, shards: ShardSet, cameras: tuple[str, ...], method: FusionMethod
 ) -> RigBatch:
-    clips, address = config.evaluate.label_clips, (config.seed, 0)
-    rows = labelled_rows(shards, cameras, config.adapt.frames, clips, address)
+    address = (config.seed, 0)
+    rows = labelled_rows(shards, cameras, config.adapt.frames, config.evaluate, address)
     labelled = load_rig_batch(shards, cameras, rows)
+    labelled = with_label_points(labelled, labelled.rig)
     if number_of_fits(method, labelled, config) > len(cameras):
         blocks = time_blocks(labelled.time_B2, config.adapt.folds)
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.config.schema import ClusterConfig, RunConfig
 from metafuse_ray.data.episodes import EpisodeSampler
-from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.data.open_shards import open_shards
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.checkpoint import prune, save_weights
@@ -35,7 +35,7 @@ def meta_train(config: RunConfig) -> Path:
         MetaFuseError: Before any work starts where the cause is in the settings or the data.
     """
     _check_backend(config.cluster)
-    shards = ShardSet.open(config.data.shards)
+    shards = open_shards(config)
     pairs = shards.rig.subset(shards.manifest.train_cameras).pairs()
     if not pairs:
         raise ConfigError(

@@ -42,7 +42,7 @@ def choose_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
 
 
 def _first_test_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
-    views, names = config.evaluate.views, shards.manifest.test_cameras
+    views, names = config.evaluate.views[0], shards.manifest.test_cameras
     if len(names) < views:
         raise ConfigError(
             f"{_KEY}: {shards.directory} has {len(names)} test cameras, too few for a rig of"

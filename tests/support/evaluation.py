@@ -43,7 +43,9 @@ def cell_result(
         "held_out_jdr": float("nan"),
         "held_out_jdr_alone": float("nan"),
     }
-    return CellResult(Cell((rig, "z"), frames, draw, method), rates, mpjpe_mm, choice, 100)
+    return CellResult(
+        Cell((rig, "z"), frames, draw, method), rates, mpjpe_mm, choice, 100, {"robust": mpjpe_mm}
+    )
 
 
 def two_rigs() -> list[CellResult]:
@@ -77,7 +79,7 @@ def document(
                 "grid": (32, 32),
                 "train_cameras": ("00_00", "00_01"),
                 "test_cameras": ("00_02", "00_03", "00_04"),
-                "views": 3,
+                "views": (3,),
             },
             "published": PUBLISHED,
             "cells": [],

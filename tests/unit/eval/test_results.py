@@ -29,7 +29,7 @@ def test_spread_is_the_sample_deviation_over_rigs():
 def test_gains_are_paired_rig_by_rig():
     # Unpaired, the spread of 4 and 6 would drown in that between rigs of 80 and 90.
     row = _row(rows_from_cells(two_rigs(), METHODS), "MetaFuse", 50)
-    assert row["gain"] == {"jdr": 5.0, "mpjpe_mm": -4.0}
+    assert row["gain"] == {"jdr": 5.0, "mpjpe_mm": -4.0, "worst_rig_jdr": 4.0}
     assert row["spread"]["gain_jdr"] == pytest.approx(math.sqrt(2), abs=1e-4)
     assert row["spread"]["gain_mpjpe_mm"] == pytest.approx(math.sqrt(2), abs=1e-4)
 

@@ -3,7 +3,7 @@
 import doctest
 import json
 import logging
-from dataclasses import astuple, replace
+from dataclasses import asdict, astuple, replace
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from metafuse_ray.adapt.adapted_file import (
     load_adapted_rig,
     save_adapted_rig,
 )
-from metafuse_ray.adapt.methods import make_method
+from metafuse_ray.adapt.methods import AffineMethod
 from metafuse_ray.adapt.rig import adapt_rig
 from metafuse_ray.adapt.stored_rig import StoredRig
 from metafuse_ray.config.load import load_config
@@ -140,14 +140,18 @@ def test_the_files_hold_every_ordered_pair_and_the_facts(adapted_folder, configu
     assert (provenance["labelled_frames"], provenance["seed"]) == (12, 0)
 
 
+def _worker(config, trained) -> CellWorker:
+    return CellWorker({"": config}, {("", 0): {"MetaFuse": load_weights(trained)}})
+
+
 def test_a_stored_rig_finds_the_very_joints_that_the_adapted_one_found(
     adapted_folder, configure, trained
 ):
     config = configure(adapted_folder, "adapt.caution=0")
     cell = Cell(choose_rig(config, ShardSet.open(config.data.shards)), 12, 0, "MetaFuse")
-    adapted, batch = CellWorker(config, load_weights(trained)).adapt(cell)
+    adapted, batch = _worker(config, trained).adapt(cell)
     stored = load_adapted_rig(adapted_folder)
-    assert stored.choice == adapted.choice
+    assert asdict(stored.choice) == adapted.chosen
     for found, wanted in zip(stored.joints(batch), adapted.joints(batch), strict=True):
         np.testing.assert_array_equal(found.argmax_VBJ2, wanted.argmax_VBJ2)
         np.testing.assert_array_equal(found.refined_VBJ2, wanted.refined_VBJ2)
@@ -158,7 +162,7 @@ def test_figures_are_those_of_evaluate_for_the_same_rig(adapted_folder, configur
     config = configure(adapted_folder, "adapt.caution=0")
     rig = choose_rig(config, ShardSet.open(config.data.shards))
     test = load_adapted_rig(adapted_folder).test
-    worker = CellWorker(config, load_weights(trained))
+    worker = _worker(config, trained)
     for name, cell in (
         ("alone", Cell(rig, 0, 0, "No-Fusion")),
         ("fused", Cell(rig, 12, 0, "MetaFuse")),
@@ -211,8 +215,8 @@ def test_omega_of_every_view_is_kept_where_it_is_fine_tuned(configure, trained, 
     )
     shards = ShardSet.open(config.data.shards)
     rig = choose_rig(config, shards)
-    labelled = load_rig_batch(shards, rig, labelled_rows(shards, rig, 12, 1, (0, 0)))
-    method = make_method("MetaFuse", config, load_weights(trained))
+    labelled = load_rig_batch(shards, rig, labelled_rows(shards, rig, 12, config.evaluate, (0, 0)))
+    method = AffineMethod(config, lambda _: load_weights(trained))
     adapted = adapt_rig(method, labelled, config, ())
     stored = StoredRig(
         adapted.models, adapted.choice, labelled.rig, shards.skeleton, shards.grid, 256

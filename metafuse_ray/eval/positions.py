@@ -1,0 +1,73 @@
+"""3D joints by every way of finding them, and their errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from metafuse_ray.adapt.joints import Joints2D, image_points, triangulate_rig
+from metafuse_ray.adapt.rig_method import AdaptedMethod
+from metafuse_ray.config.schema import Calibration, EvaluateConfig, Position
+from metafuse_ray.data.rig_batch import RigBatch
+from metafuse_ray.geometry.miscalibrate import align_points
+from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.geometry.triangulate import triangulate_dlt
+from metafuse_ray.pose.metrics import joint_errors
+
+
+def position_errors(
+    settings: EvaluateConfig,
+    adapted: AdaptedMethod,
+    test: RigBatch,
+    joints: Joints2D,
+    calibration: Calibration | None,
+) -> dict[str, float]:
+    """Return the mean 3D joint error in mm by each of ``evaluate.positions``.
+
+    Args:
+        settings: Which ways, and their thresholds.
+        adapted: The method; its calibration is used.
+        test: Samples with their truth.
+        joints: What the method found there.
+        calibration: What the method was given; an estimated rig is first laid on the true one.
+
+    Returns:
+        Errors by name, ``robust`` among them; NaN without a calibration.
+    """
+    rig = adapted.calibration
+    ways: dict[Position, float] = {}
+    for way in dict.fromkeys(("robust", *settings.positions)):
+        if rig is None:
+            ways[way] = float("nan")
+            continue
+        points = _points(way, settings, replace(test, rig=rig), joints)
+        if calibration == "none":
+            points = align_points(points, rig, test.rig)
+        ways[way] = _mean_mm(joint_errors(points, test.joints_world_BJ3), test.rig)
+    return {str(way): value for way, value in ways.items()}
+
+
+def weighted_points(batch: RigBatch, joints: Joints2D) -> np.ndarray:
+    """Triangulate by least squares, every view weighed by the square of its peak: (B, J, 3)."""
+    views, count, total = joints.peak_VBJ.shape
+    weights = joints.peak_VBJ.clip(0) ** 2 * batch.seen_VB.numpy()[:, :, None]
+    points = triangulate_dlt(
+        image_points(batch, joints.refined_VBJ2, batch.rig).reshape(views, count * total, 2),
+        np.stack([camera.projection_matrix for camera in batch.rig.cameras]),
+        weights.reshape(views, count * total),
+    )
+    return points.reshape(count, total, 3)
+
+
+def _points(
+    way: Position, settings: EvaluateConfig, batch: RigBatch, joints: Joints2D
+) -> np.ndarray:
+    if way == "weighted":
+        return weighted_points(batch, joints)
+    return triangulate_rig(batch, joints, settings.robust_threshold_px)
+
+
+def _mean_mm(errors: np.ndarray, rig: Rig) -> float:
+    known = errors[np.isfinite(errors)]
+    return float(known.mean()) * rig.mm_per_unit if len(known) else float("nan")

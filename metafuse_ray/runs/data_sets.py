@@ -1,0 +1,131 @@
+"""The data sets of an evaluation: one, or several by name, each with settings of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from metafuse_ray.adapt.method_table import Weights
+from metafuse_ray.config.load import config_from_tree, config_tree
+from metafuse_ray.config.paths import rooted
+from metafuse_ray.config.schema import Method, RunConfig
+from metafuse_ray.data.open_shards import open_shards
+from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.errors import ConfigError
+from metafuse_ray.eval.cell_plan import plan_cells
+from metafuse_ray.eval.cells import Cell
+from metafuse_ray.models.start import FusionWeights
+from metafuse_ray.runs.test_frames import open_test_shards
+from metafuse_ray.runs.weights import load_meta_weights
+
+_CHECKPOINTS: dict[Method, str] = {
+    "MetaFuse": "checkpoint",
+    "MetaFuse random start": "random_checkpoint",
+}
+"""Setting of ``evaluate`` that names the weights of a method."""
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A data set of an evaluation.
+
+    Attributes:
+        name: Its name; empty where there is one alone.
+        config: The run, with the settings of this data set.
+        shards: The shards, in fold 0.
+        test_shards: Where test frames come from.
+    """
+
+    name: str
+    config: RunConfig
+    shards: ShardSet
+    test_shards: ShardSet
+
+    @property
+    def folds(self) -> range:
+        """Numbers of the folds."""
+        return range(self.config.evaluate.folds)
+
+    def cells(self) -> list[Cell]:
+        """List the cells of all folds; see `plan_cells` for the errors."""
+        cells = []
+        for fold in self.folds:
+            shards = open_shards(self.config, fold)
+            test = shards if self.test_shards is self.shards else self.test_shards
+            cells += plan_cells(self.config, shards, test, fold, self.name)
+        return cells
+
+    def weights(self, fold: int) -> Weights:
+        """Load the meta-learned weights that the methods start from; see `load_meta_weights`."""
+        weights: dict[Method, FusionWeights] = {}
+        for method, key in _CHECKPOINTS.items():
+            if method in self.config.evaluate.methods:
+                weights[method] = self._load(method, key, fold)
+        return weights
+
+    def _load(self, method: Method, key: str, fold: int) -> FusionWeights:
+        path = getattr(self.config.evaluate, key)
+        if path is None:
+            raise ConfigError(
+                f"evaluate.{key}: {method} needs meta-learned weights; set it to the output.dir of"
+                f" jobs/meta_train.py, or leave {method} out of evaluate.methods",
+                key=f"evaluate.{key}",
+            )
+        checkpoint = fold_path(path, fold)
+        settings = replace(self.config.evaluate, checkpoint=checkpoint)
+        return load_meta_weights(replace(self.config, evaluate=settings), self.shards)
+
+
+def open_data_sets(config: RunConfig) -> list[DataSet]:
+    """Open the data sets of ``evaluate.data_sets``, or the one of ``data.shards``.
+
+    Raises:
+        ConfigError: A setting of a data set does not exist or has an impossible value.
+        MetaFuseError: The shards cannot be used.
+    """
+    configs = {"": config}
+    if config.evaluate.data_sets:
+        configs = {
+            name: _with_settings(config, name, changes)
+            for name, changes in config.evaluate.data_sets.items()
+        }
+    sets = []
+    for name, own in configs.items():
+        shards = open_shards(own, 0)
+        sets.append(DataSet(name, own, shards, open_test_shards(own, shards)))
+    return sets
+
+
+def fold_path(path: str, fold: int) -> str:
+    """Return a path with the number of a fold in place of ``{fold}``.
+
+    >>> fold_path("runs/meta_{fold}", 1)
+    'runs/meta_1'
+    """
+    return path.replace("{fold}", str(fold))
+
+
+def checkpoint_folder(config: RunConfig) -> Path | None:
+    """Return the folder of the run that MetaFuse starts from, of the first fold."""
+    checkpoint = config.evaluate.checkpoint
+    return Path(fold_path(checkpoint, 0)) if checkpoint else None
+
+
+def _with_settings(config: RunConfig, name: str, changes: dict[str, Any]) -> RunConfig:
+    tree = config_tree(config)
+    tree["evaluate"]["data_sets"] = None
+    for key, value in changes.items():
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or (leaf not in node):
+            raise ConfigError(
+                f"evaluate.data_sets.{name}: there is no setting {key}; --help lists the settings",
+                key=f"evaluate.data_sets.{name}",
+            )
+        node[leaf] = value
+    source = f"evaluate.data_sets.{name}"
+    own = config_tree(config_from_tree(tree, source))
+    return config_from_tree(rooted(own, ("data", "evaluate")), source)

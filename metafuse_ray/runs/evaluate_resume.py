@@ -1,0 +1,85 @@
+"""Whether an evaluation may go on from the cells of an earlier one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from metafuse_ray.adapt.method_table import Weights
+from metafuse_ray.config.load import config_tree
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.errors import ConfigError
+from metafuse_ray.eval.cell_file import read_cells
+from metafuse_ray.eval.cells import Cell, CellResult
+from metafuse_ray.runs.data_sets import DataSet
+
+_log = logging.getLogger(__name__)
+_WHICH_CELLS = ("methods", "labelled_frames", "calibrations", "calibrated_labelled_frames",
+                "rigs", "views", "seeds")  # fmt: skip
+"""Settings of ``evaluate`` that say which cells there are, and change none of them."""
+
+
+def run_facts(config: RunConfig, sets: Sequence[DataSet]) -> dict[str, Any]:
+    """Return what fixes the numbers of all cells: settings, and the content of all data."""
+    return {one.name: _facts(one) for one in sets}
+
+
+def finished_cells(
+    config: RunConfig, facts: Mapping[str, Any], path: Path
+) -> dict[Cell, CellResult]:
+    """Return the cells that an earlier run has finished; none without ``checkpoint.resume``.
+
+    Raises:
+        ConfigError: They were evaluated with other settings or data.
+        DataError: The file is damaged.
+    """
+    if not config.checkpoint.resume:
+        return {}
+    if not path.is_file():
+        _log.info("no finished cells in %s: starting afresh", path)
+        return {}
+    before, finished = read_cells(path)
+    different = list(_differences(before, facts))
+    if different:
+        raise ConfigError(
+            f"{path} holds cells of another evaluation: {'; '.join(different)}; set these as they"
+            " were, choose another output.dir, or evaluate afresh without --resume",
+            path=str(path),
+            different=different,
+        )
+    return finished
+
+
+def _facts(one: DataSet) -> dict[str, Any]:
+    tree = config_tree(one.config)
+    settings = {key: tree[key] for key in ("seed", "model", "adapt", "evaluate")}
+    settings["evaluate"] = {
+        key: value for key, value in settings["evaluate"].items() if key not in _WHICH_CELLS
+    }
+    settings["data"] = {key: tree["data"][key] for key in ("fold", "time_margin")}
+    return {
+        "settings": settings,
+        "shards": one.shards.manifest.files,
+        "test_shards": one.test_shards.manifest.files,
+        "weights": {str(fold): _digests(one.weights(fold)) for fold in one.folds},
+    }
+
+
+def _digests(weights: Weights) -> dict[str, str]:
+    digests = {}
+    for name, value in weights.items():
+        content = value.omega.numpy().tobytes() + value.theta.numpy().tobytes()
+        digests[name] = xxhash.xxh3_64(content).hexdigest()
+    return digests
+
+
+def _differences(before: Any, now: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in sorted(before.keys() | now.keys()):
+            yield from _differences(before.get(key), now.get(key), f"{prefix}{key}.")
+    elif before != now:
+        yield f"{prefix.rstrip('.').replace('settings.', '')} was {before}, is {now}"
