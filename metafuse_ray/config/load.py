@@ -131,11 +131,10 @@ def run_job(
     )
     parser.add_argument("--config", metavar="FILE", help="YAML configuration (see configs/)")
     parser.add_argument("-v", "--verbose", action="store_true", help="log debugging detail")
+    parser.set_defaults(on=[])
     for option, setting in flags.items():
         override = f"{setting}=true"
-        parser.add_argument(
-            option, dest="on", action="append_const", const=override, default=[], help=override
-        )
+        parser.add_argument(option, dest="on", action="append_const", const=override, help=override)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, see below")
     arguments = parser.parse_intermixed_args()
     logging.basicConfig(
