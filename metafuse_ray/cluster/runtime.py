@@ -7,17 +7,19 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray.util import get_current_placement_group
 
 import metafuse_ray
+from metafuse_ray.cluster.room import check_room, nodes_of_cluster
 from metafuse_ray.config.schema import ClusterConfig
-from metafuse_ray.errors import ConfigError, WorkerFailedError
+from metafuse_ray.errors import WorkerFailedError
 
 _log = logging.getLogger(__name__)
 _OBJECT_STORE_BYTES = 512 * 1024**2
@@ -44,7 +46,8 @@ def ensure_ray(cluster: ClusterConfig) -> Iterator[None]:
         ConfigError: The actors ask for more than the local cluster has, and would wait for ever.
     """
     if ray.is_initialized():
-        check_room(cluster, ray.cluster_resources(), may_grow=True)
+        if get_current_placement_group() is None:  # what a group has reserved is no longer free
+            check_room(cluster, nodes_of_cluster(), may_grow=True)
         yield
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
@@ -72,38 +75,10 @@ def ensure_ray(cluster: ClusterConfig) -> Iterator[None]:
             address=address,
         ) from error
     try:
-        check_room(cluster, ray.cluster_resources(), may_grow=address not in (None, "", "local"))
+        check_room(cluster, nodes_of_cluster(), may_grow=address not in (None, "", "local"))
         yield
     finally:
         ray.shutdown()
-
-
-def check_room(cluster: ClusterConfig, there: Mapping[str, float], *, may_grow: bool) -> None:
-    """Compare what the actors ask for in all with what the cluster has, used or free.
-
-    Args:
-        cluster: The actors, and the CPUs and GPUs that each reserves.
-        there: Amount of each of Ray's resources; one that is not there is left out.
-        may_grow: Whether nodes may be added (a cluster that was joined): warn, and let Ray wait.
-
-    Raises:
-        ConfigError: There is too little and it stays so.
-    """
-    for kind, key, each in (
-        ("GPU", "cluster.gpus_per_actor", cluster.gpus_per_actor),
-        ("CPU", "cluster.cpus_per_actor", cluster.cpus_per_actor),
-    ):
-        wanted, found = cluster.actors * each, there.get(kind, 0.0)
-        if wanted <= found + 1e-6:
-            continue
-        message = (
-            f"cluster.actors={cluster.actors} with {key}={each:g} ask for {wanted:g} {kind}s and"
-            f" the Ray cluster has {found:g}"
-        )
-        remedy = f"lower cluster.actors or {key}"
-        if not may_grow:
-            raise ConfigError(f"{message}; {remedy}", key=key, wanted=wanted, found=found)
-        _log.warning("%s: waiting until nodes are added; to start now, %s", message, remedy)
 
 
 def actor_options(cluster: ClusterConfig) -> dict[str, Any]:
