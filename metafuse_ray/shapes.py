@@ -7,6 +7,8 @@ B        samples of a batch: one person in one frame
 N        points or samples where no batch is meant
 V        views
 J        joints
+E        ordered view pairs
+M        correspondences of a view pair
 H, W     target heatmap rows and columns
 h, w     source heatmap rows and columns
 P        target pixels, ``H * W`` in row-major order
