@@ -1,6 +1,7 @@
 """Meta-train the fusion weights on a Ray cluster (or in process, for a debugger).
 
 python jobs/meta_train.py --config configs/demo.yaml
+python jobs/meta_train.py --config configs/demo.yaml --resume  # after an interruption
 """
 
 import sys
@@ -20,6 +21,7 @@ SECTIONS = (
     "checkpoint",
     "output",
 )
+FLAGS = {"--resume": "checkpoint.resume"}
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, meta_train, sections=SECTIONS))
+    sys.exit(run_job(__doc__, meta_train, sections=SECTIONS, flags=FLAGS))

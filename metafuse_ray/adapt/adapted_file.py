@@ -11,19 +11,18 @@ own, ``omega/<target>``.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from metafuse_ray.adapt.rig import Choice
 from metafuse_ray.adapt.stored_rig import StoredRig
+from metafuse_ray.data.sealed_json import digest, seal, unseal
 from metafuse_ray.data.storage import atomic_file, storage_errors
 from metafuse_ray.errors import BundleError, MetaFuseError
 from metafuse_ray.geometry.rig import CameraPair, Rig
@@ -34,7 +33,6 @@ from metafuse_ray.shapes import Grid
 TENSOR_FILE = "rig.safetensors"
 FACTS_FILE = "rig.json"
 FORMAT = 1
-_DIGEST = "content_xxh3_64"
 
 
 def save_adapted_rig(directory: Path, stored: StoredRig) -> None:
@@ -44,15 +42,14 @@ def save_adapted_rig(directory: Path, stored: StoredRig) -> None:
         StorageError: The disk is full or the folder cannot be written.
     """
     data = save(_tensors(stored))
-    facts = _facts(stored) | {"tensors": {"bytes": len(data), "xxh3_64": _digest(data)}}
-    facts[_DIGEST] = _digest(_canonical(facts))
+    facts = _facts(stored) | {"tensors": {"bytes": len(data), "xxh3_64": digest(data)}}
     # A crash between the two renames leaves a pair whose digests do not match: it is refused.
     with (
         atomic_file(directory / FACTS_FILE) as facts_path,
         atomic_file(directory / TENSOR_FILE) as tensor_path,
     ):
         tensor_path.write_bytes(data)
-        facts_path.write_text(json.dumps(facts, indent=1, allow_nan=False), encoding="utf-8")
+        facts_path.write_text(seal(facts), encoding="utf-8")
 
 
 def load_adapted_rig(directory: str | Path, operator: str = "auto") -> StoredRig:
@@ -162,11 +159,9 @@ def _choice(facts: Mapping[str, Any]) -> Choice:
 def _read_facts(path: Path) -> dict[str, Any]:
     text = _read(path)
     try:
-        facts = json.loads(text)
-        version, stated = facts["format"], facts.pop(_DIGEST, None)
-        # Whoever edits the file on purpose leaves the digest out.
-        intact = stated in (None, _digest(_canonical(facts)))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        facts = unseal(text)
+        version = facts["format"]
+    except (ValueError, KeyError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from None
     if version != FORMAT:
         raise BundleError(
@@ -174,8 +169,6 @@ def _read_facts(path: Path) -> dict[str, Any]:
             " package",
             path=str(path),
         )
-    if not intact:
-        raise _damaged(path, "its content does not match its checksum")
     return facts
 
 
@@ -183,8 +176,8 @@ def _read_tensors(path: Path, expected: Mapping[str, Any]) -> dict[str, torch.Te
     data = _read(path)
     if len(data) != expected["bytes"]:
         raise _damaged(path, f"{len(data)} bytes, expected {expected['bytes']}")
-    if _digest(data) != expected["xxh3_64"]:
-        raise _damaged(path, f"checksum {_digest(data)}, expected {expected['xxh3_64']}")
+    if digest(data) != expected["xxh3_64"]:
+        raise _damaged(path, f"checksum {digest(data)}, expected {expected['xxh3_64']}")
     try:
         return load(data)
     except SafetensorError as error:
@@ -230,15 +223,6 @@ def _damaged(path: Path, reason: str) -> BundleError:
         f"{path} is damaged or altered ({reason}); copy it again from its source, or adapt again",
         path=str(path),
     )
-
-
-def _digest(data: bytes) -> str:
-    return xxhash.xxh3_64(data).hexdigest()
-
-
-def _canonical(facts: Mapping[str, Any]) -> bytes:
-    """JSON gives back every number, float or not, as it was."""
-    return json.dumps(facts, allow_nan=False).encode()
 
 
 def _without_nan(tree: Any) -> Any:

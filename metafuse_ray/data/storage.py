@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from metafuse_ray.errors import StorageError
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.(partial|old)")
 
 
 @contextmanager
@@ -40,12 +43,12 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it on success and vanishes on error."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = _partial(path)
     with storage_errors(path, "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
-            _flush_to_disk(partial)
+            flush_to_disk(partial)
             os.replace(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -70,18 +73,29 @@ def atomic_directory(path: Path, owns: Callable[[Path], bool] | None = None) -> 
     path = Path(os.path.realpath(path))
     with storage_errors(path, "writing"):
         _check_replaceable(path, owns)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = _partial(path)
     with storage_errors(path, "writing"):
         partial.mkdir(parents=True)
         try:
             yield partial
             for file in partial.rglob("*"):
                 if file.is_file():
-                    _flush_to_disk(file)
+                    flush_to_disk(file)
             _swap(partial, path)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a path is what a process that was killed left of a write in progress."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def flush_to_disk(path: Path) -> None:
+    """Force the bytes out, so that a full disk shows here and not after the rename."""
+    with storage_errors(path, "writing"), path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 class RecordFile:
@@ -90,20 +104,21 @@ class RecordFile:
     Nothing stays open or buffered between records, so nothing can fail later.
 
     Args:
-        path: Created empty, with its folder; what was there is lost.
-        keep: Append to what is there instead.
+        path: Created, with its folder.
+        keep: Bytes of what is there to keep, or all of it; the rest is lost.
 
     Raises:
         StorageError: The disk is full or the file cannot be written; so does `write`.
     """
 
-    def __init__(self, path: Path, *, keep: bool = False) -> None:
+    def __init__(self, path: Path, *, keep: bool | int = 0) -> None:
         self.path = path
-        if keep:
+        if keep is True:
             return
         with storage_errors(path, "writing"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
+            with path.open("ab") as file:
+                file.truncate(keep)
 
     def write(self, record: bytes) -> None:
         """Append one record."""
@@ -116,6 +131,10 @@ class RecordFile:
             except OSError:
                 file.truncate(size)
                 raise
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 
 def _check_replaceable(path: Path, owns: Callable[[Path], bool] | None) -> None:
@@ -146,9 +165,3 @@ def _swap(partial: Path, path: Path) -> None:
         os.replace(old, path)
         raise
     shutil.rmtree(old)
-
-
-def _flush_to_disk(path: Path) -> None:
-    """Force the bytes out, so that a full disk shows here and not after the rename."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

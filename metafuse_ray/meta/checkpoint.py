@@ -1,77 +1,230 @@
-"""Weights and checkpoints: safetensors and JSON, written whole or not at all."""
+"""Checkpoints: all that a meta-training run needs to go on, written whole or not at all.
+
+Layout of a checkpoint, ``checkpoints/round_000050``::
+
+    model.safetensors      omega (h, w) and theta (H W, 2, 3)
+    optimizer.safetensors  the outer optimiser's state
+    state.json             round, diverged tasks, seed, settings, digests of the two files
+
+Nothing is pickled, and nothing that is read can run code.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
-from metafuse_ray.data.storage import atomic_directory
+from metafuse_ray.config.load import config_tree
+from metafuse_ray.data.sealed_json import digest, seal, unseal
+from metafuse_ray.data.storage import atomic_directory, is_leftover, storage_errors
 from metafuse_ray.errors import CheckpointError
-from metafuse_ray.meta.outer import OuterOptimizer
+from metafuse_ray.meta.trainer import MetaTrainer
+from metafuse_ray.meta.weights_file import MODEL_FILE, load_weights, weights_bytes
 from metafuse_ray.models.start import FusionWeights
 
-_MODEL = "model.safetensors"
-_OPTIMIZER = "optimizer.safetensors"
+_log = logging.getLogger(__name__)
+CHECKPOINT_FOLDER = "checkpoints"
+OPTIMIZER_FILE, STATE_FILE = "optimizer.safetensors", "state.json"
+_FORMAT = 1
+_NAME = re.compile(r"round_\d{6,}")
 
 
-def save_weights(directory: Path, outer: OuterOptimizer, round_number: int) -> None:
-    """Write ``model.safetensors`` (omega (h, w), theta (H W, 2, 3)) and the optimiser's state.
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What was read from one.
+
+    Attributes:
+        round: Outer steps taken.
+        bad_tasks: Tasks left out so far because their loss was not finite.
+        weights: Omega and theta.
+        optimizer: The outer optimiser's state, as `OuterOptimizer.state_tensors` named it.
+        config: The settings of the run, as a plain tree.
+        shards: Digest of the shards' manifest.
+    """
+
+    path: Path
+    round: int
+    bad_tasks: int
+    weights: FusionWeights
+    optimizer: Mapping[str, torch.Tensor]
+    config: Mapping[str, Any]
+    shards: str
+
+
+def save_checkpoint(
+    folder: Path, trainer: MetaTrainer, shards: str, cameras: Mapping[str, str]
+) -> Path:
+    """Write the checkpoint of the trainer's round.
+
+    Args:
+        folder: The run's folder of checkpoints.
+        trainer: Between two rounds.
+        shards: Digest of the shards' manifest.
+        cameras: The cameras trained on, as `camera_digests` names them.
+
+    Returns:
+        Its folder.
 
     Raises:
         StorageError: The disk is full or the folder cannot be written.
     """
-    model = {"omega": outer.omega.detach().contiguous(), "theta": outer.theta.detach().contiguous()}
-    state = {
-        f"{number}.{name}": torch.as_tensor(value)
-        for number, values in outer.optimizer.state_dict()["state"].items()
-        for name, value in values.items()
-        if value is not None
+    contents = {
+        MODEL_FILE: weights_bytes(trainer.outer.fusion_weights, trainer.round, cameras),
+        OPTIMIZER_FILE: save(trainer.outer.state_tensors()),
     }
-    with atomic_directory(directory) as partial:
-        for name, tensors in ((_MODEL, model), (_OPTIMIZER, state)):
+    state = {
+        "format": _FORMAT,
+        "round": trainer.round,
+        "bad_tasks": trainer.bad_tasks,
+        "seed": trainer.config.seed,
+        "shards": shards,
+        "config": config_tree(trainer.config),
+        "files": {
+            name: {"bytes": len(content), "xxh3_64": digest(content)}
+            for name, content in contents.items()
+        },
+    }
+    path = folder / f"round_{trainer.round:06d}"
+    with atomic_directory(path, owns=holds_checkpoint_alone) as partial:
+        for name, content in contents.items():
             # Not save_file: its errors carry no errno, and its files no one else may read.
-            (partial / name).write_bytes(save(tensors, {"round": str(round_number)}))
+            (partial / name).write_bytes(content)
+        (partial / STATE_FILE).write_text(seal(state), encoding="utf-8")
+    return path
 
 
-def load_weights(run: Path) -> FusionWeights:
-    """Read the final weights of a run (its folder, or the file itself).
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """Read the newest whole checkpoint of a run; warn of every newer one that is damaged.
 
     Raises:
-        CheckpointError: There are none, or they are damaged or of another shape.
+        StorageError: One cannot be read for another reason than damage.
     """
-    places = (run, run / "final" / _MODEL, run / _MODEL)
-    path = next((place for place in places if place.is_file()), places[1])
-    if not path.is_file():
-        raise CheckpointError(
-            f"no weights at {path}; run jobs/meta_train.py with output.dir={run} first, or set"
-            " evaluate.checkpoint to the folder of a finished run",
-            path=str(path),
-        )
+    for path in reversed(checkpoints(folder)):
+        try:
+            return read_checkpoint(path)
+        except CheckpointError as error:
+            _log.warning("%s; looking for an older one", error.message)
+    return None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint.
+
+    Raises:
+        CheckpointError: It is incomplete, damaged or of another version.
+        StorageError: It cannot be read.
+    """
     try:
-        tensors = load_file(path)
-        omega, theta = tensors["omega"], tensors["theta"]
-    except (SafetensorError, KeyError, OSError) as error:
+        state = unseal(_read(path / STATE_FILE))
+        if state["format"] != _FORMAT:
+            raise ValueError(f"format {state['format']!r}, expected {_FORMAT}")
+        contents = {}
+        for name in (MODEL_FILE, OPTIMIZER_FILE):
+            contents[name] = _read(path / name)
+            _compare(name, contents[name], state["files"][name])
+        return Checkpoint(
+            path=path,
+            round=int(state["round"]),
+            bad_tasks=int(state["bad_tasks"]),
+            weights=load_weights(path / MODEL_FILE),
+            optimizer=load(contents[OPTIMIZER_FILE]),
+            config=dict(state["config"]),
+            shards=str(state["shards"]),
+        )
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        reason = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else error
         raise CheckpointError(
-            f"{path} holds no omega and theta ({error}); train again", path=str(path)
+            f"checkpoint {path} is damaged or incomplete ({reason})", path=str(path)
         ) from None
-    if omega.ndim != 2 or theta.shape != (omega.numel(), 2, 3):
-        raise CheckpointError(
-            f"{path}: omega {tuple(omega.shape)} and theta {tuple(theta.shape)}, expected (h, w)"
-            " and (h w, 2, 3); train again",
-            path=str(path),
-        )
-    if not (omega.isfinite().all() and theta.isfinite().all()):
-        raise CheckpointError(
-            f"{path}: some weights are not finite: damaged; train again", path=str(path)
-        )
-    return FusionWeights(omega.float(), theta.float())
 
 
-def prune(directory: Path, keep: int) -> None:
-    """Keep the newest checkpoints of a run."""
-    for old in sorted(directory.glob("round_*"))[:-keep]:
-        shutil.rmtree(old)
+def restore(trainer: MetaTrainer, checkpoint: Checkpoint) -> None:
+    """Have a trainer go on from a checkpoint.
+
+    Raises:
+        CheckpointError: Its tensors do not fit the trainer's model or optimiser.
+    """
+    try:
+        trainer.outer.restore(checkpoint.weights, checkpoint.optimizer)
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path} does not fit this run ({error}); choose another"
+            " output.dir, or train afresh without --resume",
+            path=str(checkpoint.path),
+        ) from None
+    trainer.round = checkpoint.round
+    trainer.bad_tasks = checkpoint.bad_tasks
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """List the folders of a run's checkpoints by round, whole or not."""
+    if not folder.is_dir():
+        return []
+    named = (path for path in folder.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
+    return sorted(named, key=round_of)
+
+
+def round_of(path: Path) -> int:
+    """Read the round from the name of a checkpoint's folder."""
+    return int(path.name.removeprefix("round_"))
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Keep the newest checkpoints of a run; remove no folder that holds anything else.
+
+    Raises:
+        StorageError: One cannot be removed.
+    """
+    for path in checkpoints(folder)[:-keep]:
+        remove_checkpoint(path)
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint's folder, unless it holds anything else.
+
+    Raises:
+        StorageError: It cannot be removed.
+    """
+    if holds_checkpoint_alone(path):
+        with storage_errors(path, "removing"):
+            if path.is_symlink():
+                path.unlink()
+            else:
+                shutil.rmtree(path)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder of checkpoints."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if is_leftover(path):
+                remove_checkpoint(path)
+
+
+def holds_checkpoint_alone(path: Path) -> bool:
+    """Whether a folder holds a checkpoint, whole or not, and nothing else."""
+    names = {MODEL_FILE, OPTIMIZER_FILE, STATE_FILE}
+    return path.is_dir() and all(
+        inside.name in names and inside.is_file() for inside in path.iterdir()
+    )
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise ValueError(f"{path.name} is missing")
+    with storage_errors(path, "reading"):
+        return path.read_bytes()
+
+
+def _compare(name: str, content: bytes, expected: Mapping[str, Any]) -> None:
+    if (len(content), digest(content)) != (expected["bytes"], expected["xxh3_64"]):
+        raise ValueError(f"{name} is truncated or altered")

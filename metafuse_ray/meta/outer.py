@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -35,6 +37,46 @@ class OuterOptimizer:
     def weights(self) -> Weights:
         """The current meta-weights, as arrays of their own."""
         return Weights(self.omega.detach().numpy().copy(), self.theta.detach().numpy().copy())
+
+    @property
+    def fusion_weights(self) -> FusionWeights:
+        """The current meta-weights, as tensors."""
+        return FusionWeights(self.omega.detach(), self.theta.detach())
+
+    def state_tensors(self) -> dict[str, torch.Tensor]:
+        """Return the optimiser's state, each tensor named ``<number of parameter>.<what>``."""
+        return {
+            f"{number}.{name}": torch.as_tensor(value)
+            for number, values in self.optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+            if value is not None
+        }
+
+    def restore(self, weights: FusionWeights, state: Mapping[str, torch.Tensor]) -> None:
+        """Take over the meta-weights and the optimiser's state of a checkpoint.
+
+        Raises:
+            ValueError: They do not fit this model or this optimiser.
+        """
+        parameters = (self.omega, self.theta)
+        values: dict[int, dict[str, torch.Tensor]] = {}
+        for key, tensor in state.items():
+            number, _, name = key.partition(".")
+            if number not in ("0", "1") or tensor.shape not in (
+                torch.Size(),
+                parameters[int(number)].shape,
+            ):
+                raise ValueError(f"{key} of shape {tuple(tensor.shape)} is no state of the model")
+            values.setdefault(int(number), {})[name] = tensor
+        with torch.no_grad():
+            for parameter, value in zip(parameters, (weights.omega, weights.theta), strict=True):
+                if parameter.shape != value.shape:
+                    raise ValueError(
+                        f"weights of shape {tuple(value.shape)}, expected {tuple(parameter.shape)}"
+                    )
+                parameter.copy_(value)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": values, "param_groups": groups})
 
     def step(self, omega: np.ndarray, theta: np.ndarray) -> float:
         """Take one outer step along the averaged gradient of a round.

@@ -7,20 +7,24 @@ import logging
 import math
 import os
 import socket
+import struct
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboard.summary.writer.record_writer import RecordWriter
+from tensorboard.summary.writer.record_writer import RecordWriter, masked_crc32c
 
-from metafuse_ray.data.storage import RecordFile
+from metafuse_ray.data.storage import RecordFile, storage_errors
 from metafuse_ray.meta.trainer import RoundRecord
 
 _log = logging.getLogger(__name__)
 METRICS_FILE = "metrics.jsonl"
+EVENTS_FOLDER = "tensorboard"
+EVENTS_PATTERN = "events.out.tfevents.*"
+_CRC_BYTES = 4
 
 
 class ConsoleSink:
@@ -58,10 +62,19 @@ class ConsoleSink:
 
 
 class JsonlSink:
-    """One JSON object a round; a number that is not finite is null."""
+    """One JSON object a round; a number that is not finite is null.
 
-    def __init__(self, directory: Path) -> None:
-        self._file = RecordFile(directory / METRICS_FILE)
+    Args:
+        directory: The run's folder.
+        after: The last round of what is there to keep.
+    """
+
+    def __init__(self, directory: Path, after: int = 0) -> None:
+        path = directory / METRICS_FILE
+        kept, size = _metrics_until(path, after)
+        if kept < after:
+            _log.warning("%s lacks some of the rounds 1 to %d: not all were kept", path, after)
+        self._file = RecordFile(path, keep=size)
 
     def __call__(self, record: RoundRecord) -> None:
         """Append the record."""
@@ -76,12 +89,21 @@ class TensorBoardSink:
 
     Written here, record by record: TensorBoard's own writer works in a thread, where a full disk
     ends in tracebacks.
+
+    Args:
+        directory: The run's folder.
+        after: The last round of what is there to keep; the newest of its files is continued.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, after: int = 0) -> None:
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.0"
-        self._events = RecordWriter(RecordFile(directory / "tensorboard" / name))
-        self._write(file_version="brain.Event:2")
+        folder = directory / EVENTS_FOLDER
+        earlier = sorted(folder.glob(EVENTS_PATTERN)) if after else []
+        sizes = {path: _events_until(path, after) for path in earlier} or {folder / name: 0}
+        files = [RecordFile(path, keep=size) for path, size in sizes.items()]
+        self._events = RecordWriter(files[-1])
+        if not list(sizes.values())[-1]:
+            self._write(file_version="brain.Event:2")
 
     def __call__(self, record: RoundRecord) -> None:
         """Add the record's numbers at its round."""
@@ -94,3 +116,47 @@ class TensorBoardSink:
 
     def _write(self, **content: Any) -> None:
         self._events.write(Event(wall_time=time.time(), **content).SerializeToString())
+
+
+def _metrics_until(path: Path, after: int) -> tuple[int, int]:
+    """Return how many lines of `metrics.jsonl` are of rounds up to ``after``, and their bytes."""
+    lines = size = 0
+    if after and path.is_file():
+        with storage_errors(path, "reading"), path.open("rb") as file:
+            for line in file:
+                if not (line.endswith(b"\n") and _round_of(line) <= after):
+                    break
+                lines, size = lines + 1, size + len(line)
+    return lines, size
+
+
+def _round_of(line: bytes) -> float:
+    try:
+        return float(json.loads(line)["round"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # torn: neither it nor what follows is kept
+
+
+def _events_until(path: Path, after: int) -> int:
+    """Return the bytes of an event file's whole records of rounds up to ``after``.
+
+    A record is its length (8 bytes), a checksum of it, the event and a checksum of that.
+    """
+    size = 0
+    if after and path.is_file():
+        with storage_errors(path, "reading"), path.open("rb") as file:
+            while (event := _next_event(file)) is not None:
+                if event.step > after:
+                    break
+                size = file.tell()
+    return size
+
+
+def _next_event(file: BinaryIO) -> Event | None:
+    header, header_sum = file.read(8), file.read(_CRC_BYTES)
+    if header_sum != struct.pack("<I", masked_crc32c(header)):
+        return None
+    content, content_sum = file.read(struct.unpack("<Q", header)[0]), file.read(_CRC_BYTES)
+    if content_sum != struct.pack("<I", masked_crc32c(content)):
+        return None
+    return Event.FromString(content)

@@ -17,7 +17,7 @@ from metafuse_ray.eval.cell_plan import plan_cells
 from metafuse_ray.eval.cells import Cell
 from metafuse_ray.models.start import FusionWeights
 from metafuse_ray.runs.test_frames import open_test_shards
-from metafuse_ray.runs.weights import load_meta_weights
+from metafuse_ray.runs.weights import load_meta_weights, refuse_trained_cameras
 
 _CHECKPOINTS: dict[Method, str] = {
     "MetaFuse": "checkpoint",
@@ -74,7 +74,10 @@ class DataSet:
             )
         checkpoint = fold_path(path, fold)
         settings = replace(self.config.evaluate, checkpoint=checkpoint)
-        return load_meta_weights(replace(self.config, evaluate=settings), self.shards)
+        config = replace(self.config, evaluate=settings)
+        weights = load_meta_weights(config, self.shards)
+        refuse_trained_cameras(config, self.shards)
+        return weights
 
 
 def open_data_sets(config: RunConfig) -> list[DataSet]:

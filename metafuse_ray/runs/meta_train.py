@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -11,14 +11,31 @@ from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.config.schema import ClusterConfig, RunConfig
 from metafuse_ray.data.episodes import EpisodeSampler
 from metafuse_ray.data.open_shards import open_shards
-from metafuse_ray.errors import ConfigError
+from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.data.storage import atomic_file, flush_to_disk
+from metafuse_ray.errors import CheckpointError, ConfigError
 from metafuse_ray.geometry.rig import CameraPair
-from metafuse_ray.meta.checkpoint import prune, save_weights
+from metafuse_ray.meta.checkpoint import CHECKPOINT_FOLDER, prune, restore, save_checkpoint
 from metafuse_ray.meta.pool import InProcessPool, TaskPool
-from metafuse_ray.meta.sinks import ConsoleSink, JsonlSink, TensorBoardSink
+from metafuse_ray.meta.sinks import (
+    EVENTS_FOLDER,
+    EVENTS_PATTERN,
+    METRICS_FILE,
+    ConsoleSink,
+    JsonlSink,
+    TensorBoardSink,
+)
 from metafuse_ray.meta.trainer import MetaTrainer, RoundRecord, Sink
+from metafuse_ray.meta.weights_file import (
+    FINAL_FOLDER,
+    MODEL_FILE,
+    camera_digests,
+    load_weights,
+    weights_bytes,
+)
 from metafuse_ray.models.start import start_weights
-from metafuse_ray.runs.outputs import clear_earlier_training, start_run
+from metafuse_ray.runs.outputs import clear_earlier_training, clear_later_training, start_run
+from metafuse_ray.runs.resume import find_checkpoint
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +43,9 @@ _log = logging.getLogger(__name__)
 def meta_train(config: RunConfig) -> Path:
     """Run Algorithm 1 and leave ``final/model.safetensors`` and ``metrics.jsonl``.
 
-    Those of an earlier run in the same folder are removed before the first round.
+    With ``checkpoint.resume`` it goes on from the newest whole checkpoint of the folder, and ends
+    with the weights of a run that was never interrupted. Otherwise what an earlier run left there
+    is removed before the first round.
 
     Returns:
         The run's folder, ``output.dir``.
@@ -36,6 +55,33 @@ def meta_train(config: RunConfig) -> Path:
     """
     _check_backend(config.cluster)
     shards = open_shards(config)
+    run = Path(config.output.dir)
+    checkpoint = find_checkpoint(config, run, shards.manifest.digest)
+    if checkpoint is not None and checkpoint.round == config.meta.rounds and _is_final(run):
+        _log.info("%s has gone its %d rounds: nothing to do", run, checkpoint.round)
+        return run
+    pairs = _training_pairs(config, shards)
+    start = start_weights(config.model, shards.grid, config.seed)
+    with closing(_open_pool(config, pairs)) as pool:
+        start_run(config)
+        trainer = MetaTrainer(config, pairs, pool, start)
+        if checkpoint is None:
+            clear_earlier_training(run)
+        else:
+            restore(trainer, checkpoint)
+            clear_later_training(run, checkpoint.round)
+            _log.info("going on from %s", checkpoint.path)
+        cameras = _camera_digests(shards, pairs)
+        trainer.sinks = _sinks(config, run, trainer, shards.manifest.digest, cameras)
+        trainer.fit(config.meta.rounds)
+        with atomic_file(run / FINAL_FOLDER / MODEL_FILE) as path:
+            weights = trainer.outer.fusion_weights
+            path.write_bytes(weights_bytes(weights, trainer.round, cameras))
+    _log.info("weights: %s", run / FINAL_FOLDER / MODEL_FILE)
+    return run
+
+
+def _training_pairs(config: RunConfig, shards: ShardSet) -> list[CameraPair]:
     pairs = shards.rig.subset(shards.manifest.train_cameras).pairs()
     if not pairs:
         raise ConfigError(
@@ -51,16 +97,20 @@ def meta_train(config: RunConfig) -> Path:
             every,
             2 * config.episode.shots,
         )
-    start = start_weights(config.model, shards.grid, config.seed)
-    with closing(_open_pool(config, pairs)) as pool:
-        run = start_run(config)
-        clear_earlier_training(run)
-        trainer = MetaTrainer(config, pairs, pool, start)
-        trainer.sinks = _sinks(config, run, trainer)
-        trainer.fit(config.meta.rounds)
-        save_weights(run / "final", trainer.outer, trainer.round)
-    _log.info("weights: %s", run / "final" / "model.safetensors")
-    return run
+    return pairs
+
+
+def _camera_digests(shards: ShardSet, pairs: Sequence[CameraPair]) -> dict[str, str]:
+    used = {name for pair in pairs for name in (pair.target, pair.source)}
+    return camera_digests(shards.rig.subset([name for name in shards.rig.names if name in used]))
+
+
+def _is_final(run: Path) -> bool:
+    try:
+        load_weights(run / FINAL_FOLDER / MODEL_FILE)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _check_backend(cluster: ClusterConfig) -> None:
@@ -78,14 +128,22 @@ def _open_pool(config: RunConfig, pairs: Sequence[CameraPair]) -> TaskPool:
     return InProcessPool(config, pairs)
 
 
-def _sinks(config: RunConfig, run: Path, trainer: MetaTrainer) -> list[Sink]:
+def _sinks(
+    config: RunConfig, run: Path, trainer: MetaTrainer, shards: str, cameras: Mapping[str, str]
+) -> list[Sink]:
     def checkpoint(record: RoundRecord) -> None:
-        if record.round % config.checkpoint.every == 0:
-            folder = run / "checkpoints"
-            save_weights(folder / f"round_{record.round:06d}", trainer.outer, record.round)
-            prune(folder, config.checkpoint.keep)
+        if record.round % config.checkpoint.every == 0 or record.round == config.meta.rounds:
+            # The curves first: they must reach as far as the checkpoint, whatever happens.
+            for path in (run / METRICS_FILE, *(run / EVENTS_FOLDER).glob(EVENTS_PATTERN)):
+                flush_to_disk(path)
+            save_checkpoint(run / CHECKPOINT_FOLDER, trainer, shards, cameras)
+            prune(run / CHECKPOINT_FOLDER, config.checkpoint.keep)
 
-    sinks: list[Sink] = [ConsoleSink(config.meta.rounds, config.meta.log_every), JsonlSink(run)]
+    after = trainer.round
+    sinks: list[Sink] = [
+        ConsoleSink(config.meta.rounds, config.meta.log_every),
+        JsonlSink(run, after),
+    ]
     if config.output.tensorboard:
-        sinks.append(TensorBoardSink(run))
+        sinks.append(TensorBoardSink(run, after))
     return [*sinks, checkpoint]

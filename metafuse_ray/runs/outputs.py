@@ -7,10 +7,18 @@ from pathlib import Path
 from metafuse_ray.config.load import dump_config
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.storage import atomic_file, storage_errors
-from metafuse_ray.errors import ConfigError, StorageError
+from metafuse_ray.errors import ConfigError
+from metafuse_ray.meta.checkpoint import (
+    CHECKPOINT_FOLDER,
+    checkpoints,
+    remove_checkpoint,
+    remove_leftovers,
+    round_of,
+)
+from metafuse_ray.meta.sinks import EVENTS_FOLDER, EVENTS_PATTERN
+from metafuse_ray.meta.weights_file import FINAL_FOLDER, MODEL_FILE
 
 CONFIG_FILE = "config.resolved.yaml"
-_WEIGHTS = {"model.safetensors", "optimizer.safetensors"}
 
 
 def start_run(config: RunConfig) -> Path:
@@ -32,32 +40,27 @@ def clear_earlier_training(run: Path) -> None:
     the weights of another. Folders with anything else in them are not touched.
 
     Raises:
-        StorageError: ``final`` holds other files, and could not be replaced at the end of the run;
-            or something cannot be removed.
+        StorageError: Something cannot be removed.
     """
-    final = run / "final"
+    clear_later_training(run, 0)
     with storage_errors(run, "clearing"):
-        if final.exists() and not _holds_weights_alone(final):
-            raise StorageError(
-                f"{final} holds other files than {' and '.join(sorted(_WEIGHTS))}, and the weights"
-                " would replace it; move it away or choose another output.dir",
-                path=str(final),
-                key="output.dir",
-            )
-        for folder in [final, *(run / "checkpoints").glob("round_*")]:
-            if _holds_weights_alone(folder):
-                for file in folder.iterdir():
-                    file.unlink()
-                if not folder.is_symlink():
-                    folder.rmdir()
-        for events in (run / "tensorboard").glob("events.out.tfevents.*"):
+        for events in (run / EVENTS_FOLDER).glob(EVENTS_PATTERN):
             events.unlink()
 
 
-def _holds_weights_alone(folder: Path) -> bool:
-    return folder.is_dir() and all(
-        path.name in _WEIGHTS and path.is_file() for path in folder.iterdir()
-    )
+def clear_later_training(run: Path, after: int) -> None:
+    """Remove final weights, and checkpoints of later rounds than a run goes on from.
+
+    Raises:
+        StorageError: Something cannot be removed.
+    """
+    final, folder = run / FINAL_FOLDER, run / CHECKPOINT_FOLDER
+    with storage_errors(run, "clearing"):
+        (final / MODEL_FILE).unlink(missing_ok=True)
+        for path in checkpoints(folder):
+            if round_of(path) > after:
+                remove_checkpoint(path)
+        remove_leftovers(folder)
 
 
 def start_run_apart(config: RunConfig) -> Path:

@@ -7,12 +7,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.eval.rigs import draw_rigs
-from metafuse_ray.runs.outputs import CONFIG_FILE
+from metafuse_ray.runs.weights import trained_on
 
 _log = logging.getLogger(__name__)
 _KEY = "adapt.cameras"
@@ -31,7 +30,7 @@ def choose_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
     if cameras is None:
         return _first_test_rig(config, shards)
     _check_names(cameras, shards)
-    trained = _trained_on(config, shards, cameras)
+    trained = trained_on(Path(config.evaluate.checkpoint or ""), shards, cameras)
     if trained:
         _log.warning(
             "%s was trained on %s: what it reaches there says nothing about new cameras",
@@ -70,20 +69,3 @@ def _check_names(cameras: Sequence[str], shards: ShardSet) -> None:
             f" {', '.join(cameras) or 'none'}; choose from {known}",
             key=_KEY,
         )
-
-
-def _trained_on(config: RunConfig, shards: ShardSet, cameras: Sequence[str]) -> list[str]:
-    """Return the cameras that the checkpoint's run trained on.
-
-    Cameras of other shards may have the same names; where the run does not say which shards it
-    trained on, they are taken to be these.
-    """
-    path = Path(config.evaluate.checkpoint or "") / CONFIG_FILE
-    if path.is_file():
-        try:
-            source = load_config(path).data.shards
-        except ConfigError:
-            source = shards.directory
-        if Path(source).resolve() != shards.directory.resolve():
-            return []
-    return [name for name in cameras if name in shards.manifest.train_cameras]

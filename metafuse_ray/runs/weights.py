@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import CheckpointError, ConfigError
-from metafuse_ray.meta.checkpoint import load_weights
+from metafuse_ray.meta.weights_file import camera_digests, load_weights, trained_cameras
 from metafuse_ray.models.start import FusionWeights
 
 
@@ -40,3 +41,37 @@ def load_meta_weights(config: RunConfig, shards: ShardSet, remedy: str = "") -> 
             path=checkpoint,
         )
     return weights
+
+
+def refuse_trained_cameras(config: RunConfig, shards: ShardSet) -> None:
+    """Refuse to judge the weights of ``evaluate.checkpoint`` on cameras that they were trained on.
+
+    Raises:
+        CheckpointError: Some test cameras of the shards are among those.
+    """
+    run = config.evaluate.checkpoint or ""
+    trained = trained_on(Path(run), shards, shards.manifest.test_cameras)
+    if trained:
+        raise CheckpointError(
+            f"{run} was trained on {', '.join(trained)}, test cameras of {shards.directory}: what"
+            " it reaches there says nothing about new cameras; train on these shards, or evaluate"
+            " on shards with its own test cameras",
+            path=run,
+            cameras=trained,
+        )
+
+
+def trained_on(run: Path, shards: ShardSet, cameras: Sequence[str]) -> list[str]:
+    """Return which of a rig's cameras the weights of a run were trained on.
+
+    A camera is known by its name and calibration. Weights that do not say are taken to be of the
+    training cameras of these shards.
+
+    Raises:
+        CheckpointError: There are no weights, or they are damaged.
+    """
+    known = trained_cameras(run)
+    if known is None:
+        return [name for name in cameras if name in shards.manifest.train_cameras]
+    here = camera_digests(shards.rig.subset(cameras))
+    return [name for name in cameras if known.get(name) == here[name]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 from metafuse_ray.config.schema import BackboneConfig
+from metafuse_ray.data.sealed_json import seal, unseal
 from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.meta.checkpoint import read_checkpoint
 from metafuse_ray.models.blazepose import FILE_NAME, cache_folder
-from tests.support.jobs import TINY_DOME, copy_shards, left_in, run_job
+from tests.support.jobs import TINY_DOME, copy_shards, left_in, run_job, succeed
 from tests.support.panoptic import BODY, body_entry, write_recording
 from tests.support.rigs import random_rig
 
@@ -109,6 +112,45 @@ def test_too_few_frames(tiny_shards: Path, tmp_path: Path) -> None:
     assert "set episode.shots to" in error
     assert "<-" in error
     assert not (tmp_path / "o").exists()
+
+
+def test_cameras_that_were_trained_on(tiny_shards: Path, tmp_path: Path) -> None:
+    manifest = ShardSet.open(tiny_shards).manifest
+    shards = copy_shards(tiny_shards, tmp_path / "s")
+    path = shards / "manifest.json"
+    tree = unseal(path.read_text())
+    train, test = manifest.train_cameras, manifest.test_cameras
+    tree |= {"train_cameras": test, "test_cameras": train}
+    path.write_text(seal(tree))
+    run = f"{tmp_path / 'run'}"
+    settings = (*TRAIN, "meta.rounds=1", IN_PROCESS)
+    succeed("meta_train", f"data.shards={shards}", f"output.dir={run}", *settings)
+    error = run_job(
+        "evaluate",
+        *(f"data.shards={tiny_shards}", f"output.dir={tmp_path / 'o'}", *EVALUATE),
+        *(f"evaluate.checkpoint={run}", "evaluate.methods=[MetaFuse]"),
+    ).error
+    assert f"{run} was trained on {', '.join(test)}, test cameras of {tiny_shards}" in error
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_hostile_file_of_settings_or_weights(tiny_shards: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"seed: !!python/object/apply:os.mkdir ['{mark}']\n")
+    assert "is not plain YAML" in run_job("meta_train", "--config", str(path)).error
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(f"cos\nmkdir\n(S'{mark}'\ntR.".encode())
+    with pytest.raises(pickle.UnpicklingError):  # it is what it seems, but for its end
+        pickle.loads(weights.read_bytes()[:-1])
+    mark.rmdir()
+    error = run_job(
+        "evaluate",
+        *(f"data.shards={tiny_shards}", f"output.dir={tmp_path / 'o'}", *EVALUATE),
+        *(f"evaluate.checkpoint={weights}", "evaluate.methods=[MetaFuse]"),
+    ).error
+    assert f"{weights} holds no omega and theta" in error
+    assert not mark.exists()
 
 
 def test_too_few_labelled_frames(tiny_shards: Path, tmp_path: Path) -> None:
@@ -234,7 +276,7 @@ def test_meta_train_on_a_full_disk(tiny_shards: Path, tiny_disk: Path, free_kib:
         rounds = [json.loads(line)["round"] for line in lines]
         assert rounds == list(range(1, len(rounds) + 1))
     for weights in run.glob("checkpoints/round_*"):
-        assert left_in(weights) == ["model.safetensors", "optimizer.safetensors"]
+        read_checkpoint(weights)  # raises where it is not whole
 
 
 @pytest.mark.parametrize("free_kib", [4, 40])

@@ -14,6 +14,7 @@ import pytest
 
 from metafuse_ray.data.blocks import TEST, TRAIN
 from metafuse_ray.data.manifest import Manifest
+from metafuse_ray.data.sealed_json import seal, unseal
 from metafuse_ray.data.shards import ShardSet, export_parquet
 from metafuse_ray.errors import (
     CalibrationError,
@@ -356,7 +357,7 @@ def test_no_flipped_bit_of_the_manifest_changes_what_is_read(shards: Path) -> No
 
 def test_another_schema_version_is_named(shards: Path) -> None:
     path = shards / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
+    path.write_text(seal({**unseal(path.read_text()), "schema_version": 2}))
     with pytest.raises(ShardFormatError, match=r"manifest\.json: schema version 2, expected 1"):
         ShardSet.open(shards)
 

@@ -43,6 +43,55 @@ def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
     )
 
 
+def _rounds(tmp_path: Path) -> tuple[list[int], list[int]]:
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    files = sorted((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+    events = [event for file in files for event in EventFileLoader(str(file)).Load()]
+    steps = [event.step for event in events if not event.file_version]
+    return [json.loads(line)["round"] for line in lines], steps
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"round": 6, "sup', b"\0" * 64])
+def test_a_resumed_run_goes_on_where_its_checkpoint_is(tmp_path: Path, torn: bytes) -> None:
+    for sink in (JsonlSink(tmp_path), TensorBoardSink(tmp_path)):
+        for number in range(1, 6):
+            sink(record(number))
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    for path in (tmp_path / "metrics.jsonl", events):
+        path.write_bytes(path.read_bytes() + torn)
+    for sink in (JsonlSink(tmp_path, after=3), TensorBoardSink(tmp_path, after=3)):
+        for number in range(4, 8):
+            sink(record(number))
+    assert _rounds(tmp_path) == (list(range(1, 8)), list(range(1, 8)))
+    assert list((tmp_path / "tensorboard").iterdir()) == [events]
+
+
+def test_curves_that_end_before_the_checkpoint_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = JsonlSink(tmp_path)
+    sink(record(1))
+    JsonlSink(tmp_path, after=1)
+    assert not caplog.records
+    JsonlSink(tmp_path, after=2)
+    assert "lacks some of the rounds 1 to 2" in caplog.text
+
+
+def test_event_files_of_several_processes_are_cut_and_the_last_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "tensorboard"
+    for start in (1, 4):
+        sink = TensorBoardSink(tmp_path)
+        for number in range(start, start + 3):
+            sink(record(number))
+        (file,) = folder.glob("*.0")
+        file.rename(folder / f"events.out.tfevents.{start:010d}.host.1")
+    JsonlSink(tmp_path)
+    for after in (5, 2):
+        TensorBoardSink(tmp_path, after=after)(record(after + 1))
+        assert _rounds(tmp_path)[1] == list(range(1, after + 2))
+    assert len(list(folder.iterdir())) == 2
+
+
 def test_the_console_reports_means_since_the_last_line(caplog: pytest.LogCaptureFixture) -> None:
     sink = ConsoleSink(rounds=5, every=2)
     with caplog.at_level(logging.INFO, "metafuse_ray"):

@@ -4,6 +4,7 @@ import doctest
 import json
 import logging
 from dataclasses import asdict, astuple, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from metafuse_ray.errors import (
 )
 from metafuse_ray.eval.cells import Cell, CellWorker
 from metafuse_ray.eval.rigs import draw_rigs, labelled_rows
-from metafuse_ray.meta.checkpoint import load_weights
+from metafuse_ray.meta.weights_file import load_weights, weights_bytes
 from metafuse_ray.models.fusion import AffineFusion
 from metafuse_ray.runs.adapt import adapt
 from metafuse_ray.runs.meta_train import meta_train
@@ -333,10 +334,10 @@ def test_cameras_that_were_trained_on_are_warned_of(configure, tmp_path, caplog)
         ]
         caplog.clear()
         choose_rig(config, shards)
-        # A run that was trained on other shards had other cameras, whatever their names.
-        other = tmp_path / "other"
-        other.mkdir()
-        (other / "config.resolved.yaml").write_text(f"data: {{shards: {tmp_path / 'elsewhere'}}}")
+        # A camera of another calibration is another one, whatever its name.
+        other = tmp_path / "model.safetensors"
+        weights = load_weights(Path(config.evaluate.checkpoint))
+        other.write_bytes(weights_bytes(weights, 2, {train: "0123456789abcdef"}))
         names = f"adapt.cameras=[{train}, {test}]"
         choose_rig(configure(tmp_path, f"evaluate.checkpoint={other}", names), shards)
         assert not caplog.records

@@ -1,0 +1,107 @@
+"""`model.safetensors`: meta-learned omega and theta, and the cameras that they were learned on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+
+from metafuse_ray.data.sealed_json import content_digest
+from metafuse_ray.data.storage import storage_errors
+from metafuse_ray.errors import CheckpointError
+from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.models.start import FusionWeights
+
+MODEL_FILE = "model.safetensors"
+FINAL_FOLDER = "final"
+_FACTS = "metafuse_ray"
+
+
+def camera_digests(rig: Rig) -> dict[str, str]:
+    """Return name -> digest of calibration: a camera of the same name elsewhere is another one."""
+    return {
+        camera["name"]: content_digest({**camera, "unit": rig.unit})
+        for camera in rig.to_dict()["cameras"]
+    }
+
+
+def weights_bytes(
+    weights: FusionWeights, round_number: int, cameras: Mapping[str, str] | None = None
+) -> bytes:
+    """Return the content of `model.safetensors`: omega (h, w) and theta (H W, 2, 3).
+
+    Args:
+        weights: Omega and theta.
+        round_number: Outer steps taken.
+        cameras: The cameras trained on, as `camera_digests` names them.
+    """
+    tensors = {"omega": weights.omega.contiguous(), "theta": weights.theta.contiguous()}
+    facts = {"round": round_number, "cameras": dict(cameras or {})}
+    # One entry: several come in another order each time, and equal runs leave equal files.
+    return save(tensors, {_FACTS: json.dumps(facts)})
+
+
+def load_weights(run: Path) -> FusionWeights:
+    """Read the final weights of a run (its folder, or the file itself).
+
+    Raises:
+        CheckpointError: There are none, or they are damaged or of another shape.
+    """
+    path = weights_path(run)
+    try:
+        with storage_errors(path, "reading"):
+            tensors = load(path.read_bytes())
+        omega, theta = tensors["omega"], tensors["theta"]
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} holds no omega and theta ({error}); train again", path=str(path)
+        ) from None
+    if omega.ndim != 2 or theta.shape != (omega.numel(), 2, 3):
+        raise CheckpointError(
+            f"{path}: omega {tuple(omega.shape)} and theta {tuple(theta.shape)}, expected (h, w)"
+            " and (h w, 2, 3); train again",
+            path=str(path),
+        )
+    if not (omega.isfinite().all() and theta.isfinite().all()):
+        raise CheckpointError(
+            f"{path}: some weights are not finite: damaged; train again", path=str(path)
+        )
+    return FusionWeights(omega.float(), theta.float())
+
+
+def trained_cameras(run: Path) -> dict[str, str] | None:
+    """Return the cameras that a run's weights were learned on, or None where they do not say.
+
+    Raises:
+        CheckpointError: There are no weights, or they are damaged.
+    """
+    path = weights_path(run)
+    try:
+        with storage_errors(path, "reading"), safe_open(path, "numpy") as file:
+            facts = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
+        cameras = facts.get("cameras", {})
+        return {str(name): str(value) for name, value in cameras.items()} or None
+    except (SafetensorError, ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: its list of cameras cannot be read ({error}); train again", path=str(path)
+        ) from None
+
+
+def weights_path(run: Path) -> Path:
+    """Find the weights of a run.
+
+    Raises:
+        CheckpointError: There are none.
+    """
+    places = (run, run / FINAL_FOLDER / MODEL_FILE, run / MODEL_FILE)
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise CheckpointError(
+            f"no weights at {places[1]}; run jobs/meta_train.py with output.dir={run} first, or set"
+            " evaluate.checkpoint to the folder of a finished run",
+            path=str(places[1]),
+        )
+    return path
