@@ -60,7 +60,7 @@ triton: $(STAMP)  ## The CUDA kernels under Triton's interpreter, on the CPU
 	  -c constraints.txt -e '.[$(EXTRAS),triton]'
 	$(BIN)/python -m pytest tests/unit/models/operator/test_triton.py
 
-e2e: $(STAMP)  ## Whole jobs, as a user runs them
+e2e: $(STAMP)  ## Whole jobs: the demo, and each job submitted to a Ray head
 	$(BIN)/python -m pytest tests/e2e -m e2e
 
 clean:  ## Remove the virtual environment, caches and build leftovers (runs/ is kept)
