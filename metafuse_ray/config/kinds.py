@@ -22,6 +22,12 @@ def _distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
     return values
 
 
+def _ascending(values: tuple[Any, Any]) -> tuple[Any, Any]:
+    if not values[0] < values[1]:
+        raise ValueError("expected the lower end, and then a higher one")
+    return values
+
+
 _NUMBER = BeforeValidator(_no_switch)
 # Far beyond any use, and far within what float32 and 64-bit integers hold.
 _MOST, _MOST_FLOAT = 10**9, 1e6
@@ -36,6 +42,8 @@ Share = Annotated[float, _NUMBER, Field(ge=0, le=1)]
 OpenShare = Annotated[float, _NUMBER, Field(gt=0, lt=1)]
 GridSize = Annotated[int, _NUMBER, Field(ge=4, le=256)]
 Threads = Annotated[int, _NUMBER, Field(gt=0, le=256)]
+FloatRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
+IntRange = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
 Some = Annotated[tuple[_T, ...], Field(min_length=1), AfterValidator(_distinct)]
 """One or more values, each once."""
 

@@ -13,8 +13,10 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
 from metafuse_ray.config.kinds import (
+    FloatRange,
     GridSize,
     Int,
+    IntRange,
     Location,
     NaturalFloat,
     NaturalInt,
@@ -324,6 +326,44 @@ class ClusterConfig:
 
 
 @_node
+class TuneConfig:
+    """The search for alpha, beta and K."""
+
+    trials: PositiveInt = 24
+    """Settings to try, those of the configuration first."""
+    searcher: Literal["optuna", "random", "hyperopt"] = "optuna"
+    """What proposes settings: Optuna's TPE, chance, or HyperOpt (which is to be installed)."""
+    scheduler: Literal["asha", "median", "none"] = "asha"
+    """What stops poor trials early: ASHA, the median of the others, or nothing."""
+    metric: Literal["jdr", "loss"] = "jdr"
+    """What decides, on held-out pairs after adaptation: the joint detection rate, or the loss."""
+    inner_lr: FloatRange | None = None
+    """Range of alpha, log-uniform; from a tenth to ten times inner.lr where empty."""
+    outer_lr: FloatRange | None = None
+    """Range of beta, log-uniform; from a tenth to ten times outer.lr where empty."""
+    shots: IntRange | None = None
+    """Range of K; from a quarter to twice episode.shots where empty."""
+    first_rung: PositiveInt = 15
+    """Rounds after which a trial is first judged; at the later rungs it is judged again."""
+    reduction: SeveralInt = 2
+    """A rung is so many times the one before; at each, ASHA lets one trial in so many go on."""
+    held_out_cameras: SeveralInt = 4
+    """Training cameras kept out of a sweep's training; the pairs among them judge the trials."""
+    labelled_frames: PositiveInt = 20
+    """Consecutive labelled person-frames that a held-out pair adapts to, whatever K is."""
+    query_frames: PositiveInt = 50
+    """Other person-frames of the pair, away in time, that it is judged on."""
+    adapt_steps: NaturalInt = 5
+    """Inner steps (by alpha, of theta alone) that a held-out pair takes before it is judged."""
+    final_draws: PositiveInt = 8
+    """Fresh draws of frames a pair by which the best settings are held against the defaults."""
+    driver_cpus: NaturalFloat = 0.1
+    """CPUs that a trial reserves for its driver, which mostly waits, beside those of its actors."""
+    concurrent: PositiveInt | None = None
+    """Trials at a time; as many as the cluster holds where empty."""
+
+
+@_node
 class CheckpointConfig:
     """Saving during meta-training."""
 
@@ -376,6 +416,8 @@ class RunConfig:
     """Comparison of the methods on rigs of held-out cameras."""
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     """Where the work runs."""
+    tune: TuneConfig = Field(default_factory=TuneConfig)
+    """The search for alpha, beta and K."""
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     """Saving during meta-training."""
     output: OutputConfig = Field(default_factory=OutputConfig)

@@ -86,6 +86,14 @@ def load_batch(
     )
 
 
+def usable_rows(shards: ShardSet, pair: CameraPair) -> np.ndarray:
+    """Return the training rows that both views see, with a labelled joint in the target."""
+    target, source = shards.camera(pair.target), shards.camera(pair.source)
+    usable = target.seen & source.seen & target.visibility.any(1)
+    rows = shards.rows(TRAIN)
+    return rows[usable[rows]]
+
+
 def labels_on_grid(block: CameraBlock, shards: ShardSet) -> np.ndarray:
     """Return the labels of a block in heatmap pixels, (B, J, 2) float32."""
     crop = apply_affine(block.crop_from_image, block.label_image_px)
@@ -112,10 +120,7 @@ class EpisodeSampler:
         Raises:
             NotEnoughFramesError: There are fewer than 2 K of them.
         """
-        target, source = self.shards.camera(pair.target), self.shards.camera(pair.source)
-        usable = target.seen & source.seen & target.visibility.any(1)
-        rows = self.shards.rows(TRAIN)
-        rows = rows[usable[rows]]
+        rows = usable_rows(self.shards, pair)
         if len(rows) < 2 * self.shots:
             most = len(rows) // 2
             remedy = f"set episode.shots to {most} or less, or " if most else ""

@@ -49,7 +49,7 @@ def comparison_figure(document: Mapping[str, Any], metric: Metric) -> Figure:
         document: The content of `results.json`.
         metric: Which score.
     """
-    figure = _figure(9.5, 4.3)
+    figure = new_figure(9.5, 4.3)
     level, gain = figure.subplots(1, 2)
     series = _series(document["rows"])
     _plot_alone(level, document["rows"], metric)
@@ -79,7 +79,7 @@ def learning_figure(records: Sequence[Mapping[str, float]]) -> Figure:
     Args:
         records: The rounds of `metrics.jsonl`.
     """
-    figure = _figure(8, 5.5)
+    figure = new_figure(8, 5.5)
     losses, norms = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     rounds = _column(records, "round")
     window = 2 * (len(records) // 30) + 1
@@ -128,7 +128,8 @@ def _centred(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return np.convolve(values, kernel)[reach : reach + len(values)]
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, which needs no display."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure

@@ -99,9 +99,9 @@ def markdown(document: Mapping[str, Any], pictures: Sequence[Path]) -> str:
 def data_lines(document: Mapping[str, Any]) -> list[str]:
     """Say on which data the figures are."""
     data = document["data"]
-    lines = [f"Data: {_describe(data['shards'])}."]
+    lines = [f"Data: {describe(data['shards'])}."]
     if data["test"] != data["shards"]:
-        lines.append(f"Test frames: {_describe(data['test'])}.")
+        lines.append(f"Test frames: {describe(data['test'])}.")
     lines.append(
         f"Rigs of {_views(data['views'])} views from {len(data['test_cameras'])} held-out cameras"
         f" ({len(data['train_cameras'])} trained on); heatmaps of {data['grid'][0]} x"
@@ -173,7 +173,8 @@ def _views(views: Sequence[int]) -> str:
     return ", ".join(map(str, views))
 
 
-def _describe(source: Mapping[str, Any]) -> str:
+def describe(source: Mapping[str, Any]) -> str:
+    """Say what shards are of, from the ``source`` of their manifest."""
     if source.get("kind") == "recording":
         size = "".join(f", {value}" for value in source.get("image_size", ()))
         backbone = source.get("backbone", {}).get("name", "an unknown backbone")

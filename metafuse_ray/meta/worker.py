@@ -40,7 +40,7 @@ class TaskWorker:
 
         sigma = config.model.theta_smoothing
         smoothing = ThetaSmoothing(shards.grid, sigma, self.device) if sigma else None
-        self._conditioners = {"theta_VP23": smoothing.condition} if smoothing else {}
+        self.condition_theta = smoothing.condition if smoothing else None
 
     def open(self, cameras: tuple[str, ...]) -> None:
         """Open and verify the files of some cameras, before the first round needs them."""
@@ -56,20 +56,14 @@ class TaskWorker:
         started = time.perf_counter()
         episode = self.sampler.sample(task.round, task.pair)
         config = self.config
-        model = AffineFusion(
-            torch.tensor(weights.omega, device=self.device),
-            torch.tensor(weights.theta, device=self.device)[None],
-            self.sampler.shards.grid,
-            config.model.operator,
-        )
         lr_omega = config.inner.lr_omega
         result = task_gradient(
-            model,
-            self._loss(episode.support),
-            self._loss(episode.query),
+            self.model(weights),
+            self.set_loss(episode.support),
+            self.set_loss(episode.query),
             config.inner,
             step_sizes={} if lr_omega is None else {"omega": lr_omega},
-            conditioners=self._conditioners,
+            conditioners={"theta_VP23": condition} if (condition := self.condition_theta) else {},
         )
         omega, theta = (gradient.cpu().numpy() for gradient in result.gradients)
         return MetaGradient(
@@ -81,7 +75,17 @@ class TaskWorker:
             seconds=time.perf_counter() - started,
         )
 
-    def _loss(self, batch: FusionBatch) -> SetLoss:
+    def model(self, weights: Weights) -> AffineFusion:
+        """Return the model of one pair with these weights, on the worker's device."""
+        return AffineFusion(
+            torch.tensor(weights.omega, device=self.device),
+            torch.tensor(weights.theta, device=self.device)[None],
+            self.sampler.shards.grid,
+            self.config.model.operator,
+        )
+
+    def set_loss(self, batch: FusionBatch) -> SetLoss:
+        """Return the heatmap loss on some samples, on the worker's device."""
         sigma_px = self.config.model.target_sigma * self.sampler.shards.grid[1]
         truth_BJHW = target_heatmaps(batch, sigma_px).to(self.device)
         return SetLoss(batch.to(self.device), truth_BJHW, self.config.model.self_weight)

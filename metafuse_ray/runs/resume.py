@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from metafuse_ray.errors import CheckpointError
 from metafuse_ray.meta.checkpoint import CHECKPOINT_FOLDER, Checkpoint, newest_checkpoint
 
 _log = logging.getLogger(__name__)
-_DECISIVE = ("seed", "model", "inner", "outer", "episode", "meta")
-"""Parts of the settings that a run's numbers come from, together with the shards' content."""
-_DECISIVE_ALONE = ("data.fold", "data.time_margin", "evaluate.folds")
-"""The same of other parts: which of the frames are trained on."""
+DECISIVE = (
+    *("seed", "model", "inner", "outer", "episode", "meta"),
+    *("data.fold", "data.time_margin", "evaluate.folds"),
+)
+"""Settings, and parts of them, that a training's numbers come from, with the shards' content."""
 _FREE = ("meta.rounds", "meta.log_every", "meta.max_bad_tasks")
 """Settings in there that change when a run ends, or what it says, but no number."""
 
@@ -39,7 +40,7 @@ def find_checkpoint(config: RunConfig, run: Path, shards: str) -> Checkpoint | N
     if checkpoint is None:
         _log.info("no whole checkpoint in %s: starting afresh", run / CHECKPOINT_FOLDER)
         return None
-    different = list(_differences(checkpoint.config, config_tree(config)))
+    different = list(differing_settings(checkpoint.config, config_tree(config), DECISIVE, _FREE))
     if checkpoint.shards != shards:
         different.append(f"the shards have another content (now {config.data.shards})")
     if checkpoint.round > config.meta.rounds:
@@ -56,12 +57,22 @@ def find_checkpoint(config: RunConfig, run: Path, shards: str) -> Checkpoint | N
     return checkpoint
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def differing_settings(
+    before: Mapping[str, Any], now: Mapping[str, Any], parts: Sequence[str], free: Sequence[str]
+) -> Iterator[str]:
+    """Say of every setting what it was and is, where that differs.
+
+    Args:
+        before: A configuration as a plain tree.
+        now: Another one.
+        parts: Settings, and parts of them, to compare.
+        free: Settings in there that may differ.
+    """
     defaults = {name: _plain(default) for name, _, default in settings()}
     one, other = dict(_flat(before)), dict(_flat(now))
     for name in sorted(one.keys() | other.keys()):
-        decisive = name.split(".")[0] in _DECISIVE or name in _DECISIVE_ALONE
-        if not decisive or name in _FREE:
+        decisive = any(name == part or name.startswith(f"{part}.") for part in parts)
+        if not decisive or name in free:
             continue
         # A setting that is newer than the checkpoint had its default's effect.
         was, is_now = one.get(name, defaults.get(name)), other.get(name, "no setting")

@@ -1,0 +1,27 @@
+"""Search alpha, beta and K with Ray Tune, on pairs of training cameras that are held out.
+
+python jobs/tune.py --config configs/tune.yaml
+python jobs/tune.py --config configs/tune.yaml --resume  # after an interruption
+"""
+
+import sys
+
+from metafuse_ray.config.load import run_job
+from metafuse_ray.runs.tune import tune
+
+SECTIONS = (
+    "seed",
+    "data",
+    "model",
+    "inner",
+    "outer",
+    "episode",
+    "meta",
+    "tune",
+    "cluster",
+    "checkpoint",
+    "output",
+)
+
+if __name__ == "__main__":
+    sys.exit(run_job(__doc__, tune, sections=SECTIONS, flags={"--resume": "checkpoint.resume"}))
