@@ -45,6 +45,12 @@ class Placement:
         """The cameras that an actor opens for its pairs."""
         return cameras_of(self.pairs(actor))
 
+    def with_another(self) -> Placement:
+        """The plan with one more actor, which takes every second pair of the fullest one."""
+        fullest = max(range(self.actors), key=lambda actor: len(self.pairs(actor)))
+        taken = sorted(self.pairs(fullest), key=lambda pair: (pair.target, pair.source))[::2]
+        return Placement(self.home | dict.fromkeys(taken, self.actors), self.actors + 1)
+
     def table(self) -> str:
         """The plan as lines of text: actor, its share of the pairs, its cameras."""
         every = cameras_of(self.home)
@@ -100,6 +106,10 @@ class OpenCameras:
         return self._opened.setdefault(
             actor, self._placement.cameras(actor) if actor in home else set()
         )
+
+    def follow(self, placement: Placement) -> None:
+        """Homes are these from now on; what is open stays open."""
+        self._placement = placement
 
     def forget(self, actor: int) -> None:
         """The actor of this number is another one from now on, with the cameras of its pairs."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+import math
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError
 
-from metafuse_ray.cluster.actors import TaskActor
-from metafuse_ray.cluster.placement import OpenCameras, place_pairs
-from metafuse_ray.cluster.runtime import actor_options, ensure_ray
+from metafuse_ray.cluster.crew import Crew, Seat
+from metafuse_ray.cluster.faults import for_users, one_line, status_of
+from metafuse_ray.cluster.rounds import Attempt, OpenRound
+from metafuse_ray.cluster.runtime import ensure_ray
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.errors import MetaFuseError, WorkerFailedError
 from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.meta.failures import Decision, FailurePolicy, Status
+from metafuse_ray.meta.pace import Pace
+from metafuse_ray.meta.pool import RoundCounts
 from metafuse_ray.meta.tasks import MakeWorker, MetaGradient, Task, Weights
 from metafuse_ray.meta.worker import TaskWorker
 
@@ -26,8 +29,8 @@ _log = logging.getLogger(__name__)
 class RayTaskPool:
     """Actors that hold task shards; an idle one helps out with a task of another's.
 
-    Which actor does a task changes nothing: the task and the seed fix every draw, and results
-    return in the order of the tasks.
+    Which actor does a task, and how often, changes nothing: the task and the seed fix every draw,
+    and results return in the order of the tasks. Failures are handled as `FailurePolicy` decides.
 
     Args:
         config: The run.
@@ -44,69 +47,158 @@ class RayTaskPool:
         pairs: Sequence[CameraPair],
         make_worker: MakeWorker = TaskWorker,
     ) -> None:
-        self._placement = place_pairs(pairs, config.cluster.actors)
-        self._cameras = OpenCameras(self._placement)
-        self._ray = ExitStack()
-        self._ray.enter_context(ensure_ray(config.cluster))
-        self._actors: list[Any] = []
-        try:
-            remote = ray.remote(TaskActor).options(**actor_options(config.cluster))
-            self._actors = [
-                remote.remote(config, make_worker) for _ in range(config.cluster.actors)
-            ]
-            held = [self._placement.pairs(number) for number in range(len(self._actors))]
-            opened = zip(self._actors, held, strict=True)
-            for reference in [actor.open.remote(some) for actor, some in opened]:
-                _get(reference)
-        except BaseException:
-            self.close()
-            raise
-        _log.info(
-            "%d actors hold %d camera pairs\n%s",
-            *(len(self._actors), len(pairs), self._placement.table()),
-        )
+        self._policy = FailurePolicy.of(config)
+        self._pace = Pace(config.cluster.straggler_factor)
+        self._at_work: dict[ray.ObjectRef, Attempt] = {}
+        self._idle: dict[int, Seat] = {}
+        # When to look for late tasks at the earliest, and when to wake up for it.
+        self._look_at, self._wake_at = -math.inf, math.inf
+        self._retries = self._reissued = 0
+        self._counts = RoundCounts()
+        with ExitStack() as opened:
+            opened.enter_context(ensure_ray(config.cluster))
+            self._crew = Crew(config, pairs, make_worker, self._policy)
+            opened.callback(self._crew.close)
+            while len(self._idle) < len(self._crew.seats):
+                self._wait()
+            self._opened = opened.pop_all()
+        plan = self._crew.placement.table()
+        _log.info("%d actors hold %d camera pairs\n%s", len(self._idle), len(pairs), plan)
+
+    @property
+    def counts(self) -> RoundCounts:
+        """What the last round met with."""
+        return self._counts
 
     def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
         """Return the outer gradients of the tasks, in the order of the tasks.
 
         Raises:
             MetaFuseError: As a worker raised it.
-            WorkerFailedError: An actor died.
+            WorkerFailedError: Actors died again and again.
+            ray.exceptions.RayTaskError: Any other exception of a worker.
         """
-        shared = ray.put(weights)
-        waiting = deque(tasks)
-        idle = list(range(len(self._actors)))
-        at_work: dict[ray.ObjectRef, int] = {}
-        results: dict[int, MetaGradient] = {}
-        while waiting or at_work:
-            while waiting and idle:
-                actor = idle.pop(0)
-                task = self._cameras.take(waiting, actor)
-                at_work[self._actors[actor].run.remote(shared, task)] = actor
-            done, _ = ray.wait(list(at_work), num_returns=1)
-            for reference in done:
-                idle.append(at_work.pop(reference))
-                result = _get(reference)
-                results[result.task.index] = result
-        return [results[task.index] for task in tasks]
+        self._retries = self._reissued = 0
+        replaced_before = self._crew.replaced
+        self._crew.grow()
+        self._weights, self._shared = weights, ray.put(weights)
+        current = OpenRound(tasks, self._crew.cameras)
+        while current.missing:
+            self._hand_out(current)
+            self._hand_out_again(current)
+            self._wait()
+        self._counts = RoundCounts(
+            actors=len(self._crew.ready),
+            retries=self._retries,
+            replaced=self._crew.replaced - replaced_before,
+            reissued=self._reissued,
+        )
+        return current.end()
 
     def close(self) -> None:
         """End the actors, and Ray where the pool started it."""
-        for actor in self._actors:
-            ray.kill(actor)
-        self._actors = []
-        self._ray.close()
+        self._at_work.clear()
+        self._opened.close()
 
+    def _hand_out(self, current: OpenRound) -> None:
+        """Give waiting tasks to idle actors, to those known as slow only what the others leave."""
+        if not (current.waiting and self._idle):
+            return
+        others = self._crew.ready if current.picky else ()
+        for number in sorted(self._idle, key=self._pace.is_slow):
+            place = current.take(number, others)
+            if place is not None:
+                self._start(current, place, number)
 
-def _get(reference: ray.ObjectRef) -> Any:
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        if isinstance(error.cause, MetaFuseError):
-            raise error.cause from None
-        raise
-    except RayActorError as error:
-        raise WorkerFailedError(
-            f"an actor died ({' '.join(str(error).split())[:200]}); the usual cause is memory:"
-            " lower cluster.actors or episode.shots, or debug with cluster.backend=in_process"
-        ) from error
+    def _hand_out_again(self, current: OpenRound) -> None:
+        """Give late tasks to idle actors too; of an actor known as slow, every task is late."""
+        now = time.monotonic()
+        if current.waiting or not self._idle:
+            self._wake_at = math.inf
+            return
+        if now < self._look_at:
+            self._wake_at = self._look_at
+            return
+        helpers = [number for number in self._idle if not self._pace.is_slow(number)]
+        limit, soonest = self._pace.limit_s, math.inf
+        for attempt in current.newest():
+            late_at = now if self._pace.is_slow(attempt.seat) else attempt.started + limit
+            if late_at <= now and helpers:
+                self._start(current, attempt.place, helpers.pop(0))
+                self._reissued += 1
+                late_at = now + limit
+            soonest = min(soonest, late_at)
+        self._look_at = soonest
+        self._wake_at = soonest if helpers else math.inf
+
+    def _start(self, current: OpenRound, place: int, number: int) -> None:
+        actor = self._idle.pop(number).actor
+        attempt = Attempt(current, place, number, actor)
+        current.start(attempt)
+        self._at_work[actor.run.remote(self._shared, current.tasks[place])] = attempt
+        self._look_at = -math.inf
+
+    def _wait(self) -> None:
+        """Wait until something happens, and take note of all that has."""
+        references = [*self._at_work, *self._crew.references]
+        until = min(self._wake_at, self._crew.deadline)
+        timeout = None if math.isinf(until) else max(0.0, until - time.monotonic())
+        done, rest = ray.wait(references, num_returns=1, timeout=timeout)
+        if done and rest:
+            done, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        for reference in done:
+            if reference in self._at_work:
+                self._finish(reference)
+            elif (seat := self._crew.settle(reference)) is not None:
+                self._pace.forget(seat.number)
+                self._idle[seat.number] = seat
+        self._crew.give_up_silent()
+
+    def _finish(self, reference: ray.ObjectRef) -> None:
+        attempt = self._at_work.pop(reference)
+        try:
+            result = ray.get(reference)
+        except RayError as error:
+            self._fail(attempt, error)
+            return
+        attempt.round.finish(attempt, result)
+        seat = self._crew.held(attempt.seat, attempt.actor)
+        late = self._pace.note(attempt.seat, time.monotonic() - attempt.started)
+        if seat is None:
+            return
+        slow = late and self._policy.decide(Status.SLOW, late) is Decision.REPLACE
+        # Where each new one is slow too, it is the node.
+        if slow and seat.dismissed < self._policy.max_retries:
+            seat.dismissed += 1
+            self._crew.replace(seat, f"slow {late} times in a row", 0)
+        else:
+            self._idle[seat.number] = seat
+
+    def _fail(self, attempt: Attempt, error: RayError) -> None:
+        """Do what the policy says; a failure at a task that is done meanwhile ends nothing."""
+        status = status_of(error)
+        avoid = self._crew.beside(attempt.seat) if status is Status.SHARD_CORRUPT else ()
+        count = attempt.round.fail(attempt, status, avoid)
+        decision = self._policy.decide(status, 1 if attempt.stale else count)
+        if decision is Decision.RAISE and not attempt.stale:
+            raise for_users(error) from error
+        redone = attempt.round.put_back(attempt)
+        self._retries += redone
+        if status is Status.OBJECT_LOST:
+            self._shared = ray.put(self._weights)
+        seat = self._crew.held(attempt.seat, attempt.actor)
+        if seat is None:
+            return
+        _log.log(
+            logging.WARNING if redone else logging.DEBUG,
+            "actor %d: %s (%s)",
+            seat.number,
+            status.value,
+            one_line(error),
+        )
+        if decision is Decision.REPLACE:
+            self._crew.replace(seat, status.value, int(redone))
+        elif decision is Decision.PING:
+            self._crew.ping(seat, 2 * self._pace.limit_s, int(redone))
+        else:
+            self._idle[seat.number] = seat

@@ -317,12 +317,18 @@ class ClusterConfig:
     """A running Ray cluster; a fresh local one where empty and none is around."""
     actors: PositiveInt = 2
     """Actors that hold the task shards."""
+    max_actors: PositiveInt | None = None
+    """Actors up to which more join during a run where the cluster has room; none where empty."""
     cpus_per_actor: PositiveFloat = 1.0
     """CPUs that an actor reserves."""
     gpus_per_actor: NaturalFloat = 0.0
     """GPUs (or a fraction of one) that an actor reserves; 0 runs on the CPU."""
     threads: Threads = 1
     """Threads of an actor; results repeat bit for bit at 1."""
+    max_retries: NaturalInt = 3
+    """Times that one task is done again after its actor died, before the run gives up."""
+    straggler_factor: Annotated[float, Field(ge=1)] = 3.0
+    """A task that takes this many times the median goes to an idle actor too; the first counts."""
 
 
 @_node

@@ -203,6 +203,7 @@ class CameraShard:
         self.path = path
         self._manifest = manifest
         self._joints = joints
+        self._stamp = _stamp(path)
         verify_file(path, manifest.files.get(_camera_file(path.stem)))
         schema = camera_schema(joints, manifest.grid, manifest.heatmap_dtype)
         self._map, batches = map_file(path, schema)
@@ -219,6 +220,11 @@ class CameraShard:
         self.label_image_px = self._whole(4).reshape(-1, joints, 2)
         self.crop_from_image = self._whole(6).reshape(-1, 2, 3)
         self._release()
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file is not the one that was verified: a mapped page shows what is there."""
+        return _stamp(self.path) != self._stamp
 
     def gather(self, rows: np.ndarray) -> CameraBlock:
         """Copy some rows out of the file.
@@ -249,6 +255,14 @@ class CameraShard:
         """Hand mapped pages back: they stay in the page cache but leave this process."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class ShardSet:
@@ -291,14 +305,15 @@ class ShardSet:
         return self._samples
 
     def camera(self, name: str) -> CameraShard:
-        """Open one camera's file.
+        """Open one camera's file, again where it has changed since.
 
         Raises:
             CalibrationError: No camera of this name is in the rig.
             ShardFormatError: The file is missing, truncated or altered.
         """
-        if name not in self._cameras:
+        if name not in self._cameras or self._cameras[name].changed:
             self.rig[name]
+            self._cameras.pop(name, None)
             path = self.directory / _camera_file(name)
             self._cameras[name] = CameraShard(path, self.manifest, len(self.skeleton.joints))
         return self._cameras[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -13,8 +14,30 @@ from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.meta.worker import TaskWorker
 
 
+@dataclass(frozen=True)
+class RoundCounts:
+    """What a round met with besides its tasks.
+
+    Attributes:
+        actors: Actors ready for tasks at its end; 0 in process.
+        retries: Tasks done again after a failure.
+        replaced: Actors that took the place of lost ones.
+        reissued: Late tasks given to a second actor.
+    """
+
+    actors: int = 0
+    retries: int = 0
+    replaced: int = 0
+    reissued: int = 0
+
+
 class TaskPool(Protocol):
     """Runs the tasks of a round, on whatever there is."""
+
+    @property
+    def counts(self) -> RoundCounts:
+        """What the last round met with."""
+        ...
 
     def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
         """Return the outer gradients of the tasks, in the order of the tasks."""
@@ -41,6 +64,11 @@ class InProcessPool:
         torch.set_num_threads(config.cluster.threads)
         self._worker = TaskWorker(config)
         self._worker.open(tuple(sorted({pair.target for pair in pairs})))
+
+    @property
+    def counts(self) -> RoundCounts:
+        """Nothing: a failure here ends the run."""
+        return RoundCounts()
 
     def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
         """Return the outer gradients of the tasks, in the order of the tasks."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import AdaptationDivergedError
 from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.meta.failures import Decision, FailurePolicy, Status
 from metafuse_ray.meta.outer import OuterOptimizer
 from metafuse_ray.meta.pool import TaskPool
 from metafuse_ray.meta.reduce import FlatReducer, Reducer, TaskReport
@@ -32,6 +33,10 @@ class RoundRecord:
         bad_tasks: Tasks left out because their loss or gradient was not finite.
         tasks_per_second: Tasks over the round's wall time.
         seconds: Wall time of the round.
+        actors: Actors ready for tasks at the end of the round; 0 in process.
+        retries: Tasks done again because an actor, an object or a shard failed.
+        replaced: Actors that took the place of lost ones.
+        reissued: Late tasks that a second actor was given.
     """
 
     round: int
@@ -41,6 +46,10 @@ class RoundRecord:
     bad_tasks: int
     tasks_per_second: float
     seconds: float
+    actors: int = 0
+    retries: int = 0
+    replaced: int = 0
+    reissued: int = 0
 
 
 Sink = Callable[[RoundRecord], None]
@@ -105,6 +114,7 @@ class MetaTrainer:
             bad_tasks=len(results) - len(good),
             tasks_per_second=len(results) / seconds,
             seconds=seconds,
+            **asdict(self.pool.counts),
         )
 
     def _count_bad(self, results: Sequence[TaskReport]) -> None:
@@ -113,7 +123,8 @@ class MetaTrainer:
             return
         self.bad_tasks += len(bad)
         logger.warning("round %d: loss not finite on %s; left out", self.round, ", ".join(bad))
-        if self.bad_tasks > self.config.meta.max_bad_tasks:
+        policy = FailurePolicy.of(self.config)
+        if policy.decide(Status.NOT_FINITE, self.bad_tasks) is Decision.RAISE:
             raise AdaptationDivergedError(
                 f"{self.bad_tasks} tasks diverged by round {self.round} (meta.max_bad_tasks="
                 f"{self.config.meta.max_bad_tasks}); lower inner.lr (now {self.config.inner.lr})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,15 +11,13 @@ import pytest
 
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.cluster.runtime import ensure_ray
-from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import ClusterConfig, RunConfig
-from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ShardFormatError
-from metafuse_ray.geometry.rig import CameraPair
-from metafuse_ray.meta.pool import InProcessPool, TaskPool
+from metafuse_ray.meta.pool import InProcessPool
 from metafuse_ray.meta.tasks import Weights
-from metafuse_ray.meta.trainer import MetaTrainer, RoundRecord, round_tasks
+from metafuse_ray.meta.trainer import RoundRecord, round_tasks
 from metafuse_ray.models.start import start_weights
+from tests.support.meta_training import assert_same, pairs_of, settings, train
 from tests.support.shards import random_content, write
 
 ROUNDS = 4
@@ -31,42 +29,12 @@ def _ray() -> Iterator[None]:
         yield
 
 
-def settings(shards: Path, *overrides: str) -> RunConfig:
-    return load_config(
-        None,
-        [
-            f"data.shards={shards}",
-            "seed=2",
-            "episode.shots=4",
-            "meta.meta_batch_size=5",
-            "inner.lr=0.01",
-            "outer.lr=0.01",
-            *overrides,
-        ],
-    )
-
-
-def pairs_of(config: RunConfig) -> Sequence[CameraPair]:
-    shards = ShardSet.open(config.data.shards)
-    return shards.rig.subset(shards.manifest.train_cameras).pairs()
-
-
-def train(config: RunConfig, pool: TaskPool) -> tuple[Weights, list[RoundRecord]]:
-    records: list[RoundRecord] = []
-    grid = ShardSet.open(config.data.shards).grid
-    start = start_weights(config.model, grid, config.seed)
-    with closing(pool):
-        trainer = MetaTrainer(config, pairs_of(config), pool, start, [records.append])
-        trainer.fit(ROUNDS)
-    return trainer.outer.weights, records
-
-
 def losses(records: list[RoundRecord]) -> list[tuple[float, float, float]]:
     return [(r.support_loss, r.query_loss, r.gradient_norm) for r in records]
 
 
 def trained_in_process(config: RunConfig) -> tuple[Weights, list[RoundRecord]]:
-    weights, records = train(config, InProcessPool(config, pairs_of(config)))
+    weights, records = train(config, InProcessPool(config, pairs_of(config)), ROUNDS)
     start = start_weights(config.model, (16, 16), config.seed)
     assert not np.array_equal(weights.theta, start.theta.numpy())
     assert not np.array_equal(weights.omega, start.omega.numpy())
@@ -77,9 +45,8 @@ def test_one_two_and_three_actors_and_none_give_the_same_bits(tiny_shards: Path)
     expected, expected_records = trained_in_process(settings(tiny_shards))
     for actors in (1, 2, 3):
         config = settings(tiny_shards, f"cluster.actors={actors}")
-        found, records = train(config, RayTaskPool(config, pairs_of(config)))
-        assert np.array_equal(found.omega, expected.omega)
-        assert np.array_equal(found.theta, expected.theta)
+        found, records = train(config, RayTaskPool(config, pairs_of(config)), ROUNDS)
+        assert_same(found, expected)
         assert losses(records) == losses(expected_records)
 
 
@@ -90,9 +57,8 @@ def test_so_they_do_by_higher_with_sgd_and_clipping(tiny_shards: Path) -> None:
         *("outer.optimizer=sgd", "outer.clip_norm=0.1"),
     )
     expected, expected_records = trained_in_process(config)
-    found, records = train(config, RayTaskPool(config, pairs_of(config)))
-    assert np.array_equal(found.omega, expected.omega)
-    assert np.array_equal(found.theta, expected.theta)
+    found, records = train(config, RayTaskPool(config, pairs_of(config)), ROUNDS)
+    assert_same(found, expected)
     assert losses(records) == losses(expected_records)
 
 

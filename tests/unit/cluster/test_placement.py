@@ -10,6 +10,7 @@ import pytest
 from metafuse_ray.cluster.placement import OpenCameras, Placement, place_pairs
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.tasks import Task
+from tests.support.meta import PAIRS
 
 
 def all_pairs(cameras: int) -> list[CameraPair]:
@@ -94,3 +95,26 @@ def test_helping_opens_far_fewer_cameras_than_taking_any_task() -> None:
     grown = sum(len(cameras.of(a)) for a in range(16)) - sum(opened(placement))
     grown_careless = sum(map(len, careless)) - sum(opened(placement))
     assert grown < grown_careless / 2
+
+
+def test_another_actor_takes_half_of_the_pairs_of_the_fullest() -> None:
+    placement = place_pairs(PAIRS, 2)
+    grown = placement.with_another()
+    assert grown.actors == 3
+    moved = grown.pairs(2)
+    fullest = placement.home[moved[0]]
+    assert {placement.home[pair] for pair in moved} == {fullest}
+    assert len(moved) == (len(placement.pairs(fullest)) + 1) // 2
+    assert {pair: home for pair, home in grown.home.items() if home != 2} == {
+        pair: home for pair, home in placement.home.items() if pair not in moved
+    }
+
+
+def test_homes_follow_a_plan_that_grew_and_open_cameras_stay() -> None:
+    placement = place_pairs(PAIRS, 2)
+    cameras = OpenCameras(placement)
+    before = set(cameras.of(0))
+    grown = placement.with_another()
+    cameras.follow(grown)
+    assert cameras.of(0) == before
+    assert cameras.of(2) == grown.cameras(2)

@@ -12,6 +12,7 @@ import pytest
 
 from metafuse_ray.config.load import load_config
 from metafuse_ray.errors import AdaptationDivergedError
+from metafuse_ray.meta.pool import RoundCounts
 from metafuse_ray.meta.sinks import JsonlSink
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.meta.trainer import MetaTrainer, RoundRecord, round_tasks
@@ -28,6 +29,7 @@ class ScriptedPool:
     def __init__(self, diverges: Callable[[Task], bool] = lambda task: False) -> None:
         self.diverges = diverges
         self.weights: list[Weights] = []
+        self.counts = RoundCounts(actors=3, retries=2, replaced=1, reissued=4)
 
     def answer(self, task: Task) -> MetaGradient:
         loss = math.nan if self.diverges(task) else 1.0 + task.index
@@ -85,6 +87,8 @@ def test_a_round_steps_along_the_mean_of_its_tasks() -> None:
     assert [record.round for record in records] == [1, 2]
     assert (records[0].support_loss, records[0].query_loss) == (2.0, 2.0)
     assert records[0].bad_tasks == 0
+    counts = (records[0].actors, records[0].retries, records[0].replaced, records[0].reissued)
+    assert counts == (3, 2, 1, 4)
     norm = float(np.sqrt((mean[0] ** 2).sum() + (mean[1] ** 2).sum()))
     assert records[0].gradient_norm == pytest.approx(norm)
 

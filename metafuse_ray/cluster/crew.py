@@ -1,0 +1,249 @@
+"""The actors of a pool: started, replaced when they die, joined by more where there is room."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from metafuse_ray.cluster.actors import TaskActor
+from metafuse_ray.cluster.faults import for_users, one_line, status_of
+from metafuse_ray.cluster.placement import OpenCameras, place_pairs
+from metafuse_ray.cluster.runtime import actor_options
+from metafuse_ray.config.schema import ClusterConfig, RunConfig
+from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.meta.failures import Decision, FailurePolicy, Status
+from metafuse_ray.meta.tasks import MakeWorker
+
+_log = logging.getLogger(__name__)
+_PING_S = 10.0
+_ROOM_EVERY_S = 1.0
+
+
+@dataclass(eq=False)
+class Seat:
+    """A place for an actor, which one actor after the other may hold.
+
+    Attributes:
+        actor: Handle of the present one.
+        node: Where it runs; empty until it has opened its shards.
+        ready: Whether it may be given tasks.
+        failures: Times in a row that an actor died or failed before it was ready.
+        dismissed: Actors replaced because they stayed slow.
+        lost_at: When the last one was lost (by `time.monotonic`), until this one replaces it.
+        redone: Tasks that the last one left undone.
+        reason: Why the last one was lost.
+    """
+
+    number: int
+    actor: Any = None
+    node: str = ""
+    ready: bool = False
+    failures: int = 0
+    dismissed: int = 0
+    lost_at: float | None = None
+    redone: int = 0
+    reason: str = ""
+
+
+class Crew:
+    """Actors that hold the shards of camera pairs, each ready, opening or being pinged.
+
+    Nothing here waits, except for the start: `references` tell what is under way, and `settle`
+    takes note of one that is done.
+
+    Args:
+        config: The run.
+        pairs: The camera pairs to hold.
+        make_worker: Makes the worker inside each actor.
+        policy: Decides about actors that fail before they are ready.
+
+    Attributes:
+        seats: Number -> seat; one that is given up is gone.
+        placement: Which seat holds which pairs.
+        cameras: What the actors have open.
+        replaced: Actors replaced so far.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        pairs: Sequence[CameraPair],
+        make_worker: MakeWorker,
+        policy: FailurePolicy,
+    ) -> None:
+        self._config = config
+        self._make_worker = make_worker
+        self._policy = policy
+        self._remote = ray.remote(TaskActor).options(**actor_options(config.cluster))
+        self._under_way: dict[ray.ObjectRef, tuple[Seat, float]] = {}
+        self._looked_for_room = -math.inf
+        self.replaced = 0
+        self.placement = place_pairs(pairs, config.cluster.actors)
+        self.cameras = OpenCameras(self.placement)
+        self.seats = {number: Seat(number) for number in range(config.cluster.actors)}
+        for seat in self.seats.values():
+            self._open(seat)
+
+    @property
+    def ready(self) -> list[int]:
+        """Numbers of the seats whose actors may be given tasks."""
+        return [number for number, seat in self.seats.items() if seat.ready]
+
+    def held(self, number: int, actor: Any) -> Seat | None:
+        """Return a seat where it still is this actor's, and the actor ready."""
+        seat = self.seats.get(number)
+        return seat if seat is not None and seat.actor is actor and seat.ready else None
+
+    def beside(self, number: int) -> set[int]:
+        """Return the seats that read the same files as this one: those on its node.
+
+        Where all are on one node, this seat alone.
+        """
+        node = self.seats[number].node if number in self.seats else ""
+        same = {other for other, seat in self.seats.items() if seat.node == node} | {number}
+        return same if len(same) < len(self.seats) else {number}
+
+    @property
+    def references(self) -> list[ray.ObjectRef]:
+        """What to wait for: actors that open their shards, and pings."""
+        return list(self._under_way)
+
+    @property
+    def deadline(self) -> float:
+        """When (of `time.monotonic`) to call `give_up_silent`; infinite where nobody is pinged."""
+        return min((deadline for _, deadline in self._under_way.values()), default=math.inf)
+
+    def settle(self, reference: ray.ObjectRef) -> Seat | None:
+        """Take note of one of the references that is done; returns a seat that became ready.
+
+        Raises:
+            MetaFuseError: A shard is damaged, or no actor is left.
+        """
+        seat, deadline = self._under_way.pop(reference)
+        try:
+            seat.node = ray.get(reference)
+        except RayError as error:
+            self._failed(seat, error)
+            return None
+        if math.isfinite(deadline):
+            _log.warning("actor %d answers again", seat.number)
+        elif seat.lost_at is not None:
+            self._log_replaced(seat)
+        seat.ready, seat.failures, seat.redone, seat.lost_at = True, 0, 0, None
+        return seat
+
+    def replace(self, seat: Seat, reason: str, redone: int) -> None:
+        """Start an actor in the place of a lost one, with the same pairs.
+
+        It waits in Ray's queue where the cluster has no room; the others go on meanwhile.
+
+        Args:
+            seat: Whose actor is lost.
+            reason: For the log.
+            redone: Tasks that it left undone.
+        """
+        if seat.lost_at is None:
+            seat.lost_at, seat.reason = time.monotonic(), reason
+        seat.redone += redone
+        ray.kill(seat.actor)
+        self._open(seat)
+        if not self.ready:
+            _log.warning("no actor is left; waiting until one of %d is replaced", len(self.seats))
+
+    def ping(self, seat: Seat, patience_s: float, redone: int) -> None:
+        """Ask an actor that could not be reached whether it answers; replace it if it does not.
+
+        Args:
+            seat: Whose actor could not be reached.
+            patience_s: Seconds that the task before the ping may take.
+            redone: Tasks that it left undone.
+        """
+        seat.ready, seat.redone, seat.lost_at = False, redone, time.monotonic()
+        seat.reason = "it could not be reached"
+        deadline = time.monotonic() + max(_PING_S, patience_s)
+        self._under_way[seat.actor.ping.remote()] = seat, deadline
+
+    def give_up_silent(self) -> None:
+        """Replace the actors that have not answered their ping in time."""
+        now = time.monotonic()
+        for reference, (seat, deadline) in list(self._under_way.items()):
+            if deadline <= now:
+                del self._under_way[reference]
+                self.replace(seat, seat.reason, 0)
+
+    def grow(self) -> None:
+        """Start one more actor where the cluster has room and `cluster.max_actors` allows it.
+
+        It takes half of the pairs of the fullest one, and is given tasks once it has opened them.
+        """
+        cluster, now = self._config.cluster, time.monotonic()
+        wanted = max(cluster.actors, cluster.max_actors or 0)
+        opening = any(not seat.ready for seat in self.seats.values())
+        if len(self.seats) >= wanted or opening or now - self._looked_for_room < _ROOM_EVERY_S:
+            return
+        self._looked_for_room = now
+        if not _has_room(cluster):
+            return
+        number = next(free for free in range(wanted) if free not in self.seats)
+        if number == self.placement.actors:
+            self.placement = self.placement.with_another()
+            self.cameras.follow(self.placement)
+        seat = Seat(number)
+        self.seats[number] = seat
+        _log.info("the cluster has room: actor %d joins", number)
+        self._open(seat)
+
+    def close(self) -> None:
+        """End all actors."""
+        self._under_way.clear()
+        for seat in self.seats.values():
+            ray.kill(seat.actor)
+        self.seats.clear()
+
+    def _open(self, seat: Seat) -> None:
+        seat.ready, seat.node = False, ""
+        seat.actor = self._remote.remote(self._config, self._make_worker)
+        self._under_way[seat.actor.open.remote(self.placement.pairs(seat.number))] = seat, math.inf
+        self.cameras.forget(seat.number)
+
+    def _failed(self, seat: Seat, error: RayError) -> None:
+        status = status_of(error)
+        if status is Status.ACTOR_UNAVAILABLE:
+            # It has been asked once.
+            status = Status.ACTOR_DIED
+        seat.failures += 1
+        if seat.lost_at is None and isinstance(error, RayTaskError):
+            # At the start, and not of a death: say so before work starts.
+            raise for_users(error) from error
+        if self._policy.decide(status, seat.failures) is not Decision.RAISE:
+            self.replace(seat, one_line(error), 0)
+        elif status is Status.ACTOR_DIED and len(self.seats) > 1:
+            _log.error("actor %d is given up: %s", seat.number, one_line(error))
+            ray.kill(seat.actor)
+            del self.seats[seat.number]
+        else:
+            raise for_users(error) from error
+
+    def _log_replaced(self, seat: Seat) -> None:
+        self.replaced += 1
+        _log.warning(
+            "actor %d was lost (%s); replaced in %.1f s; %d task%s re-done",
+            seat.number,
+            seat.reason,
+            time.monotonic() - (seat.lost_at or 0.0),
+            seat.redone,
+            "" if seat.redone == 1 else "s",
+        )
+
+
+def _has_room(cluster: ClusterConfig) -> bool:
+    free = ray.available_resources()
+    enough = free.get("CPU", 0.0) >= cluster.cpus_per_actor
+    return enough and free.get("GPU", 0.0) >= cluster.gpus_per_actor

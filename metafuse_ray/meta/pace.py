@@ -1,0 +1,51 @@
+"""Which tasks take too long, judged by the times of the others."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+
+_RECENT = 64
+_LEAST_S = 0.25
+"""Below this a task is not late: the noise of a busy machine, and cheaper to wait for."""
+
+
+class Pace:
+    """The times of recent tasks, on whatever actor.
+
+    Args:
+        factor: A task is late once it has taken this many times the median.
+    """
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+        self._times: deque[float] = deque(maxlen=_RECENT)
+        self._last: dict[int, float] = {}
+        self._late: dict[int, int] = {}
+
+    def note(self, actor: int, seconds: float) -> int:
+        """Take down the time of a task that an actor has finished.
+
+        Returns:
+            How many of its last tasks in a row were late.
+        """
+        self._times.append(seconds)
+        self._last[actor] = seconds
+        self._late[actor] = self._late.get(actor, 0) + 1 if self.is_slow(actor) else 0
+        return self._late[actor]
+
+    def forget(self, actor: int) -> None:
+        """The actor of this number is another one from now on."""
+        self._last.pop(actor, None)
+        self._late.pop(actor, None)
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds after which a task is late; infinite while nothing has been finished."""
+        if not self._times:
+            return float("inf")
+        return max(_LEAST_S, self._factor * statistics.median(self._times))
+
+    def is_slow(self, actor: int) -> bool:
+        """Whether the last task of this actor was late."""
+        return self._last.get(actor, 0.0) > self.limit_s

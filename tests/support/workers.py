@@ -1,0 +1,115 @@
+"""Workers that do the real work and besides misbehave, for real, in their actors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
+from metafuse_ray.meta.worker import TaskWorker
+
+
+class RecordingWorker(TaskWorker):
+    """Writes down its process and the tasks that it starts.
+
+    Args:
+        diary: A folder; bind it with `functools.partial`.
+    """
+
+    def __init__(self, diary: Path, config: RunConfig, device: str) -> None:
+        super().__init__(config, device)
+        self.diary = diary
+        _note(diary / "processes", str(os.getpid()))
+
+    def run(self, weights: Weights, task: Task) -> MetaGradient:
+        """Do the task."""
+        _note(self.diary / "starts", f"{task.round} {task.index}")
+        return super().run(weights, task)
+
+
+class PacedWorker(RecordingWorker):
+    """Takes a given time for every task; one of the actors takes ten times as long.
+
+    Args:
+        seconds: Of a task.
+        slowed: Whether there is a slow one: the first that opens.
+    """
+
+    def __init__(
+        self, diary: Path, seconds: float, slowed: bool, config: RunConfig, device: str
+    ) -> None:
+        super().__init__(diary, config, device)
+        self.seconds = 10 * seconds if slowed and first_to_claim(diary / "slow") else seconds
+
+    def run(self, weights: Weights, task: Task) -> MetaGradient:
+        """Do the task, and sleep for the rest of the time."""
+        end = time.monotonic() + self.seconds
+        result = super().run(weights, task)
+        time.sleep(max(0.0, end - time.monotonic()))
+        return result
+
+
+class FatalTaskWorker(TaskWorker):
+    """Dies of one task, whoever does it."""
+
+    def run(self, weights: Weights, task: Task) -> MetaGradient:
+        """Do the task, or die of it."""
+        if (task.round, task.index) == (1, 2):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().run(weights, task)
+
+
+class BuggyWorker(TaskWorker):
+    """Has a bug."""
+
+    def run(self, weights: Weights, task: Task) -> MetaGradient:
+        """Fail at the second task of a round."""
+        return super().run(weights, replace(task, index=1 // (1 - task.index)))
+
+
+class DivergingWorker(TaskWorker):
+    """Overflows in the second task of every round."""
+
+    def run(self, weights: Weights, task: Task) -> MetaGradient:
+        """Do the task."""
+        omega = weights.omega * 1e30 if task.index == 1 else weights.omega
+        return super().run(Weights(omega.astype(np.float32), weights.theta), task)
+
+
+class OwnCopyWorker(RecordingWorker):
+    """Reads the shards of the node's own disk: the first actor one copy, others another."""
+
+    def __init__(
+        self, diary: Path, first: Path, others: Path, config: RunConfig, device: str
+    ) -> None:
+        shards = first if first_to_claim(diary / "claimed") else others
+        data = replace(config.data, shards=str(shards))
+        super().__init__(diary, replace(config, data=data), device)
+
+
+def first_to_claim(path: Path) -> bool:
+    """Whether this call is the first one for a path, over all processes."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def alive(diary: Path) -> list[int]:
+    """Processes of recording workers that are there, in the order of their start."""
+    path = diary / "processes"
+    noted = [int(line) for line in path.read_text().split()] if path.exists() else []
+    return [process for process in noted if Path(f"/proc/{process}/stat").exists()]
+
+
+def _note(path: Path, line: str) -> None:
+    # One write in append mode: lines of several processes do not mix.
+    with path.open("a") as file:
+        file.write(line + "\n")
