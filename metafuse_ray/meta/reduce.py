@@ -124,6 +124,10 @@ class Reducer(Protocol):
         """Return the sum over the round's tasks, whose indices count from 0."""
         ...
 
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
 
 class FlatReducer:
     """The driver sums the gradients of all tasks.
@@ -140,6 +144,10 @@ class FlatReducer:
     def reduce_round(self, weights: Weights, tasks: Sequence[Task]) -> RoundSum:
         """See ``Reducer``."""
         return sum_gradients(self._pool.run_round(weights, tasks), len(tasks), self._clip_norm)
+
+    def close(self) -> None:
+        """Close the pool."""
+        self._pool.close()
 
 
 def _clipped(gradient: MetaGradient, clip_norm: float | None) -> tuple[np.ndarray, np.ndarray]:

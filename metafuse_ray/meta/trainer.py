@@ -61,7 +61,7 @@ class MetaTrainer:
     Args:
         config: The run.
         pairs: The camera pairs to train on, in a fixed order.
-        pool: Where tasks run; one that is a `Reducer` too sums their gradients itself.
+        pool: Where tasks run; a `Reducer` sums their gradients itself.
         start: Initial omega and theta.
         sinks: Called with the record of every round.
     """
@@ -70,15 +70,15 @@ class MetaTrainer:
         self,
         config: RunConfig,
         pairs: Sequence[CameraPair],
-        pool: TaskPool,
+        pool: TaskPool | Reducer,
         start: FusionWeights,
         sinks: Sequence[Sink] = (),
     ) -> None:
         self.config = config
         self.pairs = pairs
         self.pool = pool
-        flat = not isinstance(pool, Reducer)
-        self._reducer = FlatReducer(pool, config.outer.clip_norm) if flat else pool
+        clip_norm = config.outer.clip_norm
+        self._reducer = pool if isinstance(pool, Reducer) else FlatReducer(pool, clip_norm)
         self.outer = OuterOptimizer(start, config.outer)
         self.sinks = sinks
         self.round = 0

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from metafuse_ray.cluster.groups import GroupedPool
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.config.schema import ClusterConfig, RunConfig
 from metafuse_ray.data.episodes import EpisodeSampler
@@ -17,6 +18,7 @@ from metafuse_ray.errors import CheckpointError, ConfigError
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.checkpoint import CHECKPOINT_FOLDER, prune, restore, save_checkpoint
 from metafuse_ray.meta.pool import InProcessPool, TaskPool
+from metafuse_ray.meta.reduce import Reducer
 from metafuse_ray.meta.sinks import (
     EVENTS_FOLDER,
     EVENTS_PATTERN,
@@ -53,7 +55,7 @@ def meta_train(config: RunConfig) -> Path:
     Raises:
         MetaFuseError: Before any work starts where the cause is in the settings or the data.
     """
-    _check_backend(config.cluster)
+    _check_cluster(config.cluster)
     shards = open_shards(config)
     run = Path(config.output.dir)
     checkpoint = find_checkpoint(config, run, shards.manifest.digest)
@@ -113,19 +115,27 @@ def _is_final(run: Path) -> bool:
     return True
 
 
-def _check_backend(cluster: ClusterConfig) -> None:
+def _check_cluster(cluster: ClusterConfig) -> None:
     if cluster.backend == "in_process" and cluster.gpus_per_actor > 0:
         raise ConfigError(
             f"cluster.gpus_per_actor={cluster.gpus_per_actor:g} with cluster.backend=in_process:"
             " GPUs are for Ray actors; set cluster.backend=ray or cluster.gpus_per_actor=0",
             key="cluster.gpus_per_actor",
         )
+    if cluster.groups > cluster.actors:
+        raise ConfigError(
+            f"cluster.groups={cluster.groups} groups cannot share cluster.actors={cluster.actors}"
+            " actors; lower cluster.groups",
+            key="cluster.groups",
+        )
 
 
-def _open_pool(config: RunConfig, pairs: Sequence[CameraPair]) -> TaskPool:
-    if config.cluster.backend == "ray":
-        return RayTaskPool(config, pairs)
-    return InProcessPool(config, pairs)
+def _open_pool(config: RunConfig, pairs: Sequence[CameraPair]) -> TaskPool | Reducer:
+    if config.cluster.backend == "in_process":
+        return InProcessPool(config, pairs)
+    if config.cluster.groups > 1:
+        return GroupedPool(config, pairs)
+    return RayTaskPool(config, pairs)
 
 
 def _sinks(

@@ -72,3 +72,9 @@ def test_gpus_without_actors_are_refused(tiny_shards: Path, tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"gpus_per_actor=1 with cluster\.backend=in_process"):
         meta_train(config(tiny_shards, tmp_path / "run", "cluster.gpus_per_actor=1"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_more_groups_than_actors_are_refused(tiny_shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"groups=3 groups cannot share cluster\.actors=2"):
+        meta_train(config(tiny_shards, tmp_path / "run", "cluster.groups=3"))
+    assert list(tmp_path.iterdir()) == []
