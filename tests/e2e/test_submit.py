@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 TRAIN = (
     *("episode.shots=4", "meta.meta_batch_size=2", "meta.log_every=1", "checkpoint.every=2"),
-    *("output.dir=run", "output.tensorboard=false"),
+    *("output.dir=run", "output.tensorboard=false", "model.operator=torch"),
 )
 RIG = ("evaluate.checkpoint=run", "evaluate.views=3", "adapt.folds=2", "adapt.steps=[0, 5]")
 
@@ -84,7 +84,7 @@ def test_evaluate(trained: Ended, head: Head, shared: Path) -> None:
         *("evaluate.methods=[No-Fusion, MetaFuse]", "evaluate.labelled_frames=[6]"),
         *("evaluate.test_frames=12", "cluster.actors=1"),
     )
-    assert "evaluate (rig, N, method): 2 of 2" in ended.out
+    assert "evaluate (cells): 2 of 2" in ended.out
     rows = json.loads((shared / "results" / "results.json").read_text())["rows"]
     assert {row["method"] for row in rows} == {"No-Fusion", "MetaFuse"}
 
@@ -132,8 +132,15 @@ def test_the_head_and_its_jobs_listen_on_loopback_alone(
     assert listeners.elsewhere() == {}
 
 
-def test_a_job_of_its_own_listens_on_loopback_alone(shared: Path, tmp_path: Path) -> None:
-    arguments = (f"root={shared}", *TRAIN, f"output.dir={tmp_path}", "meta.rounds=2")
+def test_a_resumed_job_ends_as_one_of_its_own_that_listens_on_loopback_alone(
+    trained: Ended, head: Head, shared: Path, tmp_path: Path
+) -> None:
+    ended = succeed(head, shared, "meta_train", *TRAIN, "meta.rounds=3", "--resume")
+    assert f"going on from {shared}/run/checkpoints/round_000002" in ended.out
+    assert "round 3 of 3: support loss" in ended.out
+    assert "round 2 of 3" not in ended.out
+
+    arguments = (f"root={shared}", *TRAIN, f"output.dir={tmp_path}", "meta.rounds=3")
     with subprocess.Popen(
         [sys.executable, str(ROOT / "jobs" / "meta_train.py"), *arguments], cwd=ROOT
     ) as process:
@@ -143,3 +150,7 @@ def test_a_job_of_its_own_listens_on_loopback_alone(shared: Path, tmp_path: Path
     assert "raylet" in " ".join(listeners.seen)
     assert "ray::TaskActor" in " ".join(listeners.seen)
     assert listeners.elsewhere() == {}
+    resumed, alone = (
+        (run / "final" / "model.safetensors").read_bytes() for run in (shared / "run", tmp_path)
+    )
+    assert resumed == alone
