@@ -61,8 +61,10 @@ class GroupActor:
 
     def sum_tasks(self, weights: Weights, tasks: Sequence[Task], of: int) -> RoundSum:
         """Run some of a round's tasks (``of`` in all) and sum their gradients."""
-        gradients = self.open().run_round(weights, tasks)
-        return sum_gradients(gradients, of, self._config.outer.clip_norm)
+        pool = self.open()
+        gradients = pool.run_round(weights, tasks)
+        summed = sum_gradients(gradients, of, self._config.outer.clip_norm)
+        return replace(summed, counts=pool.counts)
 
 
 class GroupedPool:

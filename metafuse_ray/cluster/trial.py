@@ -77,7 +77,7 @@ def run_trial(sweep: Sweep, settings: Settings, report: Callable[[Score], None])
         if checkpoint is not None and checkpoint.round <= left[0]:
             restore(trainer, checkpoint)
         for rung in left:
-            score = _reach(rung, trainer, sweep, settings)
+            score = _reach(rung, trainer, pool, sweep, settings)
             cameras = {name for pair in sweep.train_pairs for name in (pair.target, pair.source)}
             digests = camera_digests(shards.rig.subset(sorted(cameras)))
             save_checkpoint(folder, trainer, shards.manifest.digest, digests)
@@ -92,7 +92,9 @@ def checkpoint_folder(sweep_folder: Path, settings: Settings) -> Path:
     return TrialStore(sweep_folder).folder(settings) / CHECKPOINT_FOLDER
 
 
-def _reach(rung: int, trainer: MetaTrainer, sweep: Sweep, settings: Settings) -> Score:
+def _reach(
+    rung: int, trainer: MetaTrainer, pool: RayTaskPool, sweep: Sweep, settings: Settings
+) -> Score:
     """Train up to a rung and judge; a trial that diverges counts as at its end, and worst."""
     started = time.perf_counter()
     loss, jdr = None, 0.0
@@ -102,7 +104,7 @@ def _reach(rung: int, trainer: MetaTrainer, sweep: Sweep, settings: Settings) ->
         pass
     else:
         scores = judge(
-            trainer.pool,
+            pool,
             trainer.outer.weights,
             sweep.held_out_pairs,
             draws=[SEARCH_DRAW],

@@ -30,6 +30,15 @@ class RoundCounts:
     replaced: int = 0
     reissued: int = 0
 
+    def __add__(self, other: RoundCounts) -> RoundCounts:
+        """Return what two groups of actors met with in all."""
+        return RoundCounts(
+            self.actors + other.actors,
+            self.retries + other.retries,
+            self.replaced + other.replaced,
+            self.reissued + other.reissued,
+        )
+
 
 class TaskPool(Protocol):
     """Runs the tasks of a round, on whatever there is."""

@@ -11,12 +11,12 @@ walks the same tree.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from metafuse_ray.meta.pool import TaskPool
+from metafuse_ray.meta.pool import RoundCounts, TaskPool
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 
 
@@ -59,10 +59,12 @@ class RoundSum:
     Attributes:
         reports: One of each task, in the order of the tasks.
         parts: The nodes, none of which is the neighbour of another.
+        counts: What the actors met with.
     """
 
     reports: list[TaskReport]
     parts: list[PartialSum]
+    counts: RoundCounts = RoundCounts()  # noqa: RUF009 - frozen
 
     def mean(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean outer gradient (omega, theta) of the finite tasks of a whole round.
@@ -113,6 +115,7 @@ def join(sums: Sequence[RoundSum], tasks: int) -> RoundSum:
     return RoundSum(
         _in_order(report for some in sums for report in some.reports),
         _climb((part for some in sums for part in some.parts), tasks),
+        sum((some.counts for some in sums), RoundCounts()),
     )
 
 
@@ -143,7 +146,9 @@ class FlatReducer:
 
     def reduce_round(self, weights: Weights, tasks: Sequence[Task]) -> RoundSum:
         """See ``Reducer``."""
-        return sum_gradients(self._pool.run_round(weights, tasks), len(tasks), self._clip_norm)
+        gradients = self._pool.run_round(weights, tasks)
+        summed = sum_gradients(gradients, len(tasks), self._clip_norm)
+        return replace(summed, counts=self._pool.counts)
 
     def close(self) -> None:
         """Close the pool."""

@@ -76,7 +76,6 @@ class MetaTrainer:
     ) -> None:
         self.config = config
         self.pairs = pairs
-        self.pool = pool
         clip_norm = config.outer.clip_norm
         self._reducer = pool if isinstance(pool, Reducer) else FlatReducer(pool, clip_norm)
         self.outer = OuterOptimizer(start, config.outer)
@@ -114,7 +113,7 @@ class MetaTrainer:
             bad_tasks=len(results) - len(good),
             tasks_per_second=len(results) / seconds,
             seconds=seconds,
-            **asdict(self.pool.counts),
+            **asdict(summed.counts),
         )
 
     def _count_bad(self, results: Sequence[TaskReport]) -> None:
