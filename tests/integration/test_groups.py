@@ -18,7 +18,7 @@ from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.cluster.runtime import ensure_ray
 from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import ClusterConfig, RunConfig
-from metafuse_ray.meta.pool import TaskPool
+from metafuse_ray.meta.pool import RoundCounts, TaskPool
 from metafuse_ray.meta.reduce import FlatReducer, Reducer
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.meta.trainer import MetaTrainer
@@ -39,6 +39,7 @@ class HerePool:
 
     def __init__(self, config: RunConfig) -> None:
         self.worker = DrawnGradients(config)
+        self.counts = RoundCounts()
 
     def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
         return [self.worker.run(weights, task) for task in tasks]
