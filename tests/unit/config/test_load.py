@@ -221,6 +221,7 @@ READ_BY = {
     },
     "prepare": {"seed", "data", "backbone", "cluster"},
     "simulate": {"seed", "data", "simulate"},
+    "tune": {"seed", "data", "model", "inner", "outer", "episode", "meta", "tune", "cluster"},
 }
 
 

@@ -193,7 +193,9 @@ def test_half_precision_is_computed_in_single() -> None:
 
 @pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("per_sample", [False, True])
-def test_same_bits_for_any_number_of_threads(implementation: str, per_sample: bool) -> None:
+def test_any_number_of_threads_gives_the_same_to_rounding(
+    implementation: str, per_sample: bool
+) -> None:
     case = fusion_case(
         10,
         omega=(24, 20),
@@ -214,7 +216,9 @@ def test_same_bits_for_any_number_of_threads(implementation: str, per_sample: bo
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+        # Not to the bit: on some processors the BLAS adds in another order with more threads.
+        for one, more in zip(results[0], other, strict=True):
+            torch.testing.assert_close(more, one, rtol=1e-5, atol=1e-6 * float(one.abs().max()))
 
 
 @pytest.mark.parametrize("implementation", FAST)
