@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 EXTRAS ?= benchmarks,blazepose,dev
+E2E ?= tests/e2e
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -61,7 +62,7 @@ triton: $(STAMP)  ## The CUDA kernels under Triton's interpreter, on the CPU
 	$(BIN)/python -m pytest tests/unit/models/operator/test_triton.py
 
 e2e: $(STAMP)  ## Whole jobs: the demo, and each job submitted to a Ray head
-	$(BIN)/python -m pytest tests/e2e -m e2e
+	$(BIN)/python -m pytest $(E2E) -m e2e
 
 clean:  ## Remove the virtual environment, caches and build leftovers (runs/ is kept)
 	rm -rf .venv .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
