@@ -21,7 +21,7 @@ from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.cluster.runtime import ensure_ray
 from metafuse_ray.config.schema import ClusterConfig, RunConfig
 from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.errors import AdaptationDivergedError, ShardFormatError, WorkerFailedError
+from metafuse_ray.errors import ShardFormatError, WorkerFailedError
 from metafuse_ray.meta.pool import InProcessPool
 from metafuse_ray.meta.tasks import MakeWorker, Weights
 from metafuse_ray.meta.trainer import RoundRecord
@@ -29,7 +29,6 @@ from metafuse_ray.meta.worker import TaskWorker
 from tests.support.meta_training import assert_same, pairs_of, settings, train
 from tests.support.workers import (
     BuggyWorker,
-    DivergingWorker,
     FatalTaskWorker,
     OwnCopyWorker,
     PacedWorker,
@@ -245,31 +244,3 @@ def test_a_task_moves_to_where_the_copy_of_its_shard_is_whole(
     assert_same(found, trained_here(config, 6))
     assert records[0].retries == records[1].retries == 0
     assert sum(record.retries for record in records) >= 1
-
-
-def test_a_loss_that_is_not_finite_is_left_out_until_there_are_too_many(
-    tiny_shards: Path,
-) -> None:
-    config = settings(tiny_shards, "cluster.actors=2", "meta.max_bad_tasks=3")
-    records: list[RoundRecord] = []
-    with pytest.raises(AdaptationDivergedError, match="4 tasks diverged"):
-        trained_by_actors(config, 10, DivergingWorker, records.append)
-    assert [record.bad_tasks for record in records] == [1, 1, 1]
-    assert all(record.query_loss < 1e6 for record in records)
-
-
-def test_an_actor_joins_a_run_that_goes_on(tiny_shards: Path, tmp_path: Path) -> None:
-    config = settings(tiny_shards, "cluster.actors=1", "cluster.max_actors=2")
-    counts: list[int] = []
-
-    def after(record: RoundRecord) -> None:
-        counts.append(record.actors)
-        if record.actors == 1:
-            time.sleep(0.2)
-
-    worker = functools.partial(RecordingWorker, tmp_path)
-    found, _ = trained_by_actors(config, 60, worker, after)
-    assert_same(found, trained_here(config, 60))
-    assert counts[0] == 1
-    assert counts[-1] == 2
-    assert len(alive(tmp_path)) <= 2
