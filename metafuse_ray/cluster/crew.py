@@ -35,7 +35,6 @@ class Seat:
         node: Where it runs; empty until it has opened its shards.
         ready: Whether it may be given tasks.
         failures: Times in a row that an actor died or failed before it was ready.
-        dismissed: Actors replaced because they stayed slow.
         lost_at: When the last one was lost (by `time.monotonic`), until this one replaces it.
         redone: Tasks that the last one left undone.
         reason: Why the last one was lost.
@@ -46,7 +45,6 @@ class Seat:
     node: str = ""
     ready: bool = False
     failures: int = 0
-    dismissed: int = 0
     lost_at: float | None = None
     redone: int = 0
     reason: str = ""

@@ -162,16 +162,9 @@ class RayTaskPool:
             self._fail(attempt, error)
             return
         attempt.round.finish(attempt, result)
+        self._pace.note(attempt.seat, time.monotonic() - attempt.started)
         seat = self._crew.held(attempt.seat, attempt.actor)
-        late = self._pace.note(attempt.seat, time.monotonic() - attempt.started)
-        if seat is None:
-            return
-        slow = late and self._policy.decide(Status.SLOW, late) is Decision.REPLACE
-        # Where each new one is slow too, it is the node.
-        if slow and seat.dismissed < self._policy.max_retries:
-            seat.dismissed += 1
-            self._crew.replace(seat, f"slow {late} times in a row", 0)
-        else:
+        if seat is not None:
             self._idle[seat.number] = seat
 
     def _fail(self, attempt: Attempt, error: RayError) -> None:

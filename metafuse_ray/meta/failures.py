@@ -46,15 +46,11 @@ _DECISIONS = {
     # Once, since the copies of a file on other nodes may be whole.
     Status.SHARD_CORRUPT: Decision.RETRY,
     Status.NOT_FINITE: Decision.DROP,
-    # A method that runs cannot be interrupted: the task is given out a second time. An actor that
-    # stays slow is replaced: perhaps it is only the process, and perhaps another node has room.
+    # A method that runs cannot be interrupted: the task is given out a second time. The actor
+    # stays: on a busy machine all are slow at times, and starting another makes it busier.
     Status.SLOW: Decision.RETRY,
     Status.BUG: Decision.RAISE,
 }
-
-
-_STAYS = 3
-"""Late tasks in a row after which an actor is replaced."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +76,9 @@ class FailurePolicy:
 
         Args:
             status: What happened.
-            count: How often, this time included: to the same task (or opening actor); in the run
-                where the loss is not finite; in a row to the same actor where a task is slow.
+            count: How often, this time included: to the same task (or opening actor), or in the
+                run where the loss is not finite.
         """
-        if status is Status.SLOW and count >= _STAYS:
-            return Decision.REPLACE
         limits = {
             Status.ACTOR_DIED: self.max_retries,
             Status.OBJECT_LOST: self.max_retries,

@@ -21,23 +21,15 @@ class Pace:
         self._factor = factor
         self._times: deque[float] = deque(maxlen=_RECENT)
         self._last: dict[int, float] = {}
-        self._late: dict[int, int] = {}
 
-    def note(self, actor: int, seconds: float) -> int:
-        """Take down the time of a task that an actor has finished.
-
-        Returns:
-            How many of its last tasks in a row were late.
-        """
+    def note(self, actor: int, seconds: float) -> None:
+        """Take down the time of a task that an actor has finished."""
         self._times.append(seconds)
         self._last[actor] = seconds
-        self._late[actor] = self._late.get(actor, 0) + 1 if self.is_slow(actor) else 0
-        return self._late[actor]
 
     def forget(self, actor: int) -> None:
         """The actor of this number is another one from now on."""
         self._last.pop(actor, None)
-        self._late.pop(actor, None)
 
     @property
     def limit_s(self) -> float:

@@ -54,9 +54,14 @@ class MetaGradient:
 
     @property
     def finite(self) -> bool:
-        """Whether the loss and every gradient are finite."""
+        """Whether the losses and every gradient are finite.
+
+        The loss before adaptation too: an inner step from one that overflowed may throw every
+        sample off the base map, and end in a harmless loss with no gradient.
+        """
         return bool(
-            np.isfinite(self.query_loss)
+            np.isfinite(self.support_loss)
+            and np.isfinite(self.query_loss)
             and np.isfinite(self.omega).all()
             and np.isfinite(self.theta).all()
         )

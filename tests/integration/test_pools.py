@@ -42,9 +42,10 @@ def trained_in_process(config: RunConfig) -> tuple[Weights, list[RoundRecord]]:
 
 
 def test_one_two_and_three_actors_and_none_give_the_same_bits(tiny_shards: Path) -> None:
-    expected, expected_records = trained_in_process(settings(tiny_shards))
+    compiled = "model.operator=auto"
+    expected, expected_records = trained_in_process(settings(tiny_shards, compiled))
     for actors in (1, 2, 3):
-        config = settings(tiny_shards, f"cluster.actors={actors}")
+        config = settings(tiny_shards, compiled, f"cluster.actors={actors}")
         found, records = train(config, RayTaskPool(config, pairs_of(config)), ROUNDS)
         assert_same(found, expected)
         assert losses(records) == losses(expected_records)

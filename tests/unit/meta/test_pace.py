@@ -44,14 +44,6 @@ def test_an_actor_is_slow_by_its_last_task_alone() -> None:
     assert not pace.is_slow(1)
 
 
-def test_late_tasks_in_a_row_are_counted() -> None:
-    pace = Pace(3.0)
-    assert [pace.note(0, 1.0) for _ in range(9)] == [0] * 9
-    assert [pace.note(1, seconds) for seconds in (10.0, 10.0, 1.0, 10.0)] == [1, 2, 0, 1]
-    pace.forget(1)
-    assert pace.note(1, 10.0) == 1
-
-
 def test_a_new_actor_does_not_inherit_slowness() -> None:
     pace = Pace(3.0)
     for _ in range(5):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,10 @@ def test_a_gradient_that_is_not_finite_counts_as_diverged(field: str) -> None:
     assert gradient.finite
     getattr(gradient, field).reshape(-1)[-1] = np.inf
     assert not gradient.finite
+
+
+def test_a_loss_that_overflowed_before_adaptation_counts_as_diverged() -> None:
+    assert not replace(random_gradient(), support_loss=math.inf).finite
 
 
 def test_a_round_in_which_all_diverge_moves_nothing(tmp_path: Path) -> None:
