@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 EXTRAS ?= benchmarks,blazepose,dev
-E2E ?= tests/e2e
+E2E ?= tests
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -61,7 +61,7 @@ triton: $(STAMP)  ## The CUDA kernels under Triton's interpreter, on the CPU
 	  -c constraints.txt -e '.[$(EXTRAS),triton]'
 	$(BIN)/python -m pytest tests/unit/models/operator/test_triton.py
 
-e2e: $(STAMP)  ## Whole jobs: the demo, and each job submitted to a Ray head
+e2e: $(STAMP)  ## Whole jobs and caused faults: the demo, submitted jobs, killed actors
 	$(BIN)/python -m pytest $(E2E) -m e2e
 
 clean:  ## Remove the virtual environment, caches and build leftovers (runs/ is kept)

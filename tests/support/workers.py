@@ -106,7 +106,16 @@ def alive(diary: Path) -> list[int]:
     """Processes of recording workers that are there, in the order of their start."""
     path = diary / "processes"
     noted = [int(line) for line in path.read_text().split()] if path.exists() else []
-    return [process for process in noted if Path(f"/proc/{process}/stat").exists()]
+    return [process for process in noted if _runs(process)]
+
+
+def _runs(process: int) -> bool:
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    # The state follows the name, which is in brackets; Z is one that has ended.
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def _note(path: Path, line: str) -> None:
