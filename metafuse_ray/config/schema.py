@@ -252,7 +252,7 @@ Method = Literal[
     "Robust triangulation",
     "MetaFuse+",
 ]
-Position = Literal["robust", "weighted", "pictorial"]
+Position = Literal["robust", "weighted"]
 
 
 @_node
@@ -299,8 +299,7 @@ class EvaluateConfig:
     unlabelled_frames: PositiveInt = 200
     """Person-frames of the labelled clips whose detections methods may use, at the most."""
     positions: Some[Position] = ("robust",)
-    """How 3D joints are found: robust triangulation always; weighted triangulation and the
-    recursive pictorial structure model beside it."""
+    """How 3D joints are found: robust triangulation always, weighted triangulation beside it."""
     test_frames: PositiveInt = 400
     """Test samples a rig at the most, evenly spaced in time."""
     robust_threshold_px: PositiveFloat = 8.0
