@@ -10,7 +10,7 @@ from pathlib import Path
 
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.data.open_shards import open_shards
 from metafuse_ray.errors import AdaptationDivergedError
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.checkpoint import (
@@ -66,7 +66,7 @@ def run_trial(sweep: Sweep, settings: Settings, report: Callable[[Score], None])
     if (trial and trial.state != "running") or not left:
         return
     config = with_settings(sweep.config, settings)
-    shards = ShardSet.open(config.data.shards)
+    shards = open_shards(config)
     folder = checkpoint_folder(sweep.folder, settings)
     with closing(
         RayTaskPool(config, [*sweep.train_pairs, *sweep.held_out_pairs], HeldOutWorker)

@@ -19,6 +19,7 @@ from metafuse_ray.cluster.tune import search
 from metafuse_ray.config.load import config_tree, dump_config
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.episodes import EpisodeSampler
+from metafuse_ray.data.open_shards import open_shards
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.data.storage import atomic_file, storage_errors
 from metafuse_ray.errors import CheckpointError, ConfigError
@@ -72,7 +73,7 @@ def tune(config: RunConfig) -> Path:
             key="cluster.backend",
         )
     space = search_space(config)
-    shards = ShardSet.open(config.data.shards)
+    shards = open_shards(config)
     sweep = plan_sweep(config, shards, space)
     _open_folder(sweep, shards)
     store = TrialStore(sweep.folder)
