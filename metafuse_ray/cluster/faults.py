@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import ray
 from ray.exceptions import (
     ActorUnavailableError,
     NodeDiedError,
@@ -58,6 +61,33 @@ def for_users(error: RayError) -> Exception:
         f"actors died again and again ({one_line(error)}); the usual cause is memory: lower"
         " cluster.actors or episode.shots, or debug with cluster.backend=in_process"
     )
+
+
+def get_restarted(references: Any, who: str, restarts: int, remedy: str) -> Any:
+    """Get results of actors that Ray itself restarts.
+
+    Args:
+        references: One, or a list.
+        who: What such an actor is to a user.
+        restarts: Times that Ray restarted it.
+        remedy: What to lower where memory is short.
+
+    Raises:
+        MetaFuseError: As the actor raised it.
+        WorkerFailedError: It died once more.
+        ray.exceptions.RayTaskError: Any other exception of the actor, with its traceback there.
+    """
+    try:
+        return ray.get(references)
+    except RayTaskError as error:
+        if isinstance(error.cause, MetaFuseError):
+            raise error.cause from None
+        raise
+    except RayActorError as error:
+        raise WorkerFailedError(
+            f"{who} died {restarts + 1} times ({one_line(error)}); the usual cause is memory: lower"
+            f" {remedy}, or debug with cluster.backend=in_process"
+        ) from error
 
 
 def one_line(error: BaseException, length: int = 200) -> str:

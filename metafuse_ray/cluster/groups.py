@@ -14,14 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from metafuse_ray.cluster.faults import get_restarted
 from metafuse_ray.cluster.pool import RayTaskPool
-from metafuse_ray.cluster.runtime import actor_options, ensure_ray
+from metafuse_ray.cluster.runtime import actor_bundle, actor_options, ensure_ray
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.errors import MetaFuseError, WorkerFailedError
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.reduce import RoundSum, join, sum_gradients
 from metafuse_ray.meta.tasks import MakeWorker, Task, Weights
@@ -134,11 +133,7 @@ def shares(whole: int, parts: int) -> list[int]:
 
 def _reserve(config: RunConfig, actors: int) -> PlacementGroup:
     """Room for a group's actors: on one node where there is one with enough."""
-    options = actor_options(config.cluster)
-    bundle = {"CPU": options["num_cpus"]}
-    if options["num_gpus"]:
-        bundle["GPU"] = options["num_gpus"]
-    return placement_group([bundle] * actors, strategy="PACK")
+    return placement_group([actor_bundle(config.cluster)] * actors, strategy="PACK")
 
 
 def _start(config: RunConfig, bundles: PlacementGroup) -> Any:
@@ -154,15 +149,4 @@ def _start(config: RunConfig, bundles: PlacementGroup) -> Any:
 
 
 def _get_all(references: list[ray.ObjectRef]) -> list[Any]:
-    try:
-        return ray.get(references)
-    except RayTaskError as error:
-        if isinstance(error.cause, MetaFuseError):
-            raise error.cause from None
-        raise
-    except RayActorError as error:
-        raise WorkerFailedError(
-            f"a group actor died {_RESTARTS + 1} times ({' '.join(str(error).split())[:200]}); the"
-            " usual cause is memory: lower cluster.actors or episode.shots, or debug with"
-            " cluster.backend=in_process"
-        ) from error
+    return get_restarted(references, "a group actor", _RESTARTS, "cluster.actors or episode.shots")

@@ -7,11 +7,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
 
+from metafuse_ray.cluster.faults import get_restarted
 from metafuse_ray.cluster.runtime import actor_options, ensure_ray, limit_threads
 from metafuse_ray.config.schema import ClusterConfig
-from metafuse_ray.errors import MetaFuseError, WorkerFailedError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -152,19 +151,6 @@ def _collect(window: _Window, factory: list[ray.ObjectRef], items: Iterator[Any]
             return
         window.wait()
         for reference in window.take_finished():
-            yield _result(reference)
-
-
-def _result(reference: ray.ObjectRef) -> Any:
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        if isinstance(error.cause, MetaFuseError):
-            raise error.cause from None
-        raise
-    except RayActorError as error:
-        raise WorkerFailedError(
-            f"a worker died {_RESTARTS + 1} times ({' '.join(str(error).split())[:200]}); the usual"
-            " cause is memory: lower cluster.actors or the batch size, or debug with"
-            " cluster.backend=in_process",
-        ) from error
+            yield get_restarted(
+                reference, "a worker", _RESTARTS, "cluster.actors or the batch size"
+            )

@@ -17,6 +17,7 @@ from ray._private import ray_constants
 from ray.util import get_current_placement_group
 
 import metafuse_ray
+from metafuse_ray.cluster.faults import one_line
 from metafuse_ray.cluster.room import check_room, nodes_of_cluster
 from metafuse_ray.config.schema import ClusterConfig
 from metafuse_ray.errors import WorkerFailedError
@@ -70,7 +71,7 @@ def ensure_ray(cluster: ClusterConfig) -> Iterator[None]:
     except Exception as error:
         where = f"join the Ray cluster at {address}" if address else "start a local Ray cluster"
         raise WorkerFailedError(
-            f"cannot {where}: {_one_line(error)}; check cluster.address, or run without Ray by"
+            f"cannot {where}: {one_line(error, 300)}; check cluster.address, or run without Ray by"
             " cluster.backend=in_process",
             address=address,
         ) from error
@@ -88,6 +89,12 @@ def actor_options(cluster: ClusterConfig) -> dict[str, Any]:
         "num_gpus": cluster.gpus_per_actor,
         "runtime_env": {"env_vars": _thread_variables(cluster)},
     }
+
+
+def actor_bundle(cluster: ClusterConfig) -> dict[str, float]:
+    """Return what one actor reserves, as a bundle of a placement group."""
+    bundle = {"CPU": cluster.cpus_per_actor, "GPU": cluster.gpus_per_actor}
+    return {kind: amount for kind, amount in bundle.items() if amount > 0}
 
 
 def limit_threads(threads: int) -> None:
@@ -162,7 +169,3 @@ def _own_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -20,7 +20,7 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from metafuse_ray import errors
-from metafuse_ray.cluster.runtime import ensure_ray
+from metafuse_ray.cluster.runtime import actor_bundle, ensure_ray
 from metafuse_ray.cluster.searchers import ROUND, make_scheduler, make_searcher, tune_space
 from metafuse_ray.cluster.trial import Sweep, run_trial
 from metafuse_ray.config.schema import RunConfig
@@ -102,11 +102,10 @@ def trial_resources(config: RunConfig) -> tune.PlacementGroupFactory:
     Were they not in one group, trials could hold drivers whose actors never find room.
     """
     cluster = config.cluster
-    actor = {"CPU": float(cluster.cpus_per_actor)}
-    if cluster.gpus_per_actor > 0:
-        actor["GPU"] = float(cluster.gpus_per_actor)
     driver = {"CPU": float(config.tune.driver_cpus)} if config.tune.driver_cpus > 0 else {}
-    return tune.PlacementGroupFactory([driver, *[dict(actor) for _ in range(cluster.actors)]])
+    return tune.PlacementGroupFactory(
+        [driver, *[actor_bundle(cluster) for _ in range(cluster.actors)]]
+    )
 
 
 def _check_room(config: RunConfig) -> None:
