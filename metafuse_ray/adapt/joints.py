@@ -10,7 +10,7 @@ import torch
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.geometry.crop import apply_affine, invert_affine
 from metafuse_ray.geometry.rig import Rig
-from metafuse_ray.geometry.triangulate import triangulate_robust
+from metafuse_ray.geometry.triangulate import triangulate_dlt, triangulate_robust
 from metafuse_ray.pose.heatmap import crop_from_heatmap, decode_argmax, decode_refined
 from metafuse_ray.pose.metrics import detections, joint_errors
 
@@ -74,19 +74,16 @@ def triangulate_rig(batch: RigBatch, joints: Joints2D, threshold_px: float) -> n
     Returns:
         (B, J, 3) in the rig's unit; NaN where fewer than two views see the person.
     """
-    views, count, total = joints.peak_VBJ.shape
-    ideal_px = image_points(batch, joints.refined_VBJ2, batch.rig)
-    seen = batch.seen_VB.numpy()
-    weights = joints.peak_VBJ.clip(0) ** 2 * seen[:, :, None]
+    count, total = joints.peak_VBJ.shape[1:]
     threshold_VN = np.repeat(threshold_px * image_px_per_crop_px(batch), total, axis=1)
-    projections = np.stack([camera.projection_matrix for camera in batch.rig.cameras])
-    points = triangulate_robust(
-        ideal_px.reshape(views, count * total, 2),
-        projections,
-        weights.reshape(views, count * total),
-        threshold_px=threshold_VN,
-    )
+    points = triangulate_robust(*_observations(batch, joints), threshold_px=threshold_VN)
     return points.reshape(count, total, 3)
+
+
+def triangulate_rig_dlt(batch: RigBatch, joints: Joints2D) -> np.ndarray:
+    """Triangulate by least squares; else as `triangulate_rig`."""
+    points = triangulate_dlt(*_observations(batch, joints))
+    return points.reshape(*joints.peak_VBJ.shape[1:], 3)
 
 
 def image_points(batch: RigBatch, crop_VBJ2: np.ndarray, rig: Rig) -> np.ndarray:
@@ -104,6 +101,18 @@ def image_px_per_crop_px(batch: RigBatch) -> np.ndarray:
 def rig_errors(batch: RigBatch, joints: Joints2D, threshold_px: float) -> np.ndarray:
     """Return 3D joint errors (B, J) in the rig's unit, NaN where not triangulated or unlabelled."""
     return joint_errors(triangulate_rig(batch, joints, threshold_px), batch.joints_world_BJ3)
+
+
+def _observations(batch: RigBatch, joints: Joints2D) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return points (V, B J, 2), projections (V, 3, 4) and weights (V, B J) to triangulate."""
+    weights_VBJ = joints.peak_VBJ.clip(0) ** 2 * batch.seen_VB.numpy()[:, :, None]
+    ideal_px = image_points(batch, joints.refined_VBJ2, batch.rig)
+    views = len(weights_VBJ)
+    return (
+        ideal_px.reshape(views, -1, 2),
+        np.stack([camera.projection_matrix for camera in batch.rig.cameras]),
+        weights_VBJ.reshape(views, -1),
+    )
 
 
 def _window(width: int) -> int:

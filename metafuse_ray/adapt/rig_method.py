@@ -16,10 +16,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from metafuse_ray.adapt.joints import Joints2D, image_points
+from metafuse_ray.adapt.joints import Joints2D, triangulate_rig_dlt
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.geometry.rig import Rig
-from metafuse_ray.geometry.triangulate import triangulate_dlt
 from metafuse_ray.pose.heatmap import crop_from_heatmap
 
 NO_RIG = Rig(())
@@ -102,11 +101,6 @@ def with_label_points(batch: RigBatch, calibration: Rig) -> RigBatch:
     They stand in for the 3D truth, which a lab that labels images does not have; NaN where fewer
     than two views have the label.
     """
-    labels = label_joints(batch)
-    views, count, total = labels.peak_VBJ.shape
-    points = triangulate_dlt(
-        image_points(batch, labels.refined_VBJ2, calibration).reshape(views, count * total, 2),
-        np.stack([camera.projection_matrix for camera in calibration.cameras]),
-        labels.peak_VBJ.reshape(views, count * total),
-    )
-    return replace(batch, rig=calibration, joints_world_BJ3=points.reshape(count, total, 3))
+    calibrated = replace(batch, rig=calibration)
+    points_BJ3 = triangulate_rig_dlt(calibrated, label_joints(calibrated))
+    return replace(calibrated, joints_world_BJ3=points_BJ3)

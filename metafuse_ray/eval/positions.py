@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from metafuse_ray.adapt.joints import Joints2D, image_points, triangulate_rig
+from metafuse_ray.adapt.joints import Joints2D, triangulate_rig, triangulate_rig_dlt
 from metafuse_ray.adapt.rig_method import AdaptedMethod
 from metafuse_ray.config.schema import Calibration, EvaluateConfig, Position
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.geometry.miscalibrate import align_points
 from metafuse_ray.geometry.rig import Rig
-from metafuse_ray.geometry.triangulate import triangulate_dlt
 from metafuse_ray.pose.metrics import joint_errors
 
 
@@ -48,23 +47,11 @@ def position_errors(
     return {str(way): value for way, value in ways.items()}
 
 
-def weighted_points(batch: RigBatch, joints: Joints2D) -> np.ndarray:
-    """Triangulate by least squares, every view weighed by the square of its peak: (B, J, 3)."""
-    views, count, total = joints.peak_VBJ.shape
-    weights = joints.peak_VBJ.clip(0) ** 2 * batch.seen_VB.numpy()[:, :, None]
-    points = triangulate_dlt(
-        image_points(batch, joints.refined_VBJ2, batch.rig).reshape(views, count * total, 2),
-        np.stack([camera.projection_matrix for camera in batch.rig.cameras]),
-        weights.reshape(views, count * total),
-    )
-    return points.reshape(count, total, 3)
-
-
 def _points(
     way: Position, settings: EvaluateConfig, batch: RigBatch, joints: Joints2D
 ) -> np.ndarray:
     if way == "weighted":
-        return weighted_points(batch, joints)
+        return triangulate_rig_dlt(batch, joints)
     return triangulate_rig(batch, joints, settings.robust_threshold_px)
 
 
