@@ -24,7 +24,7 @@ from metafuse_ray.meta.held_out import HeldOutWorker, judge, mean_score
 from metafuse_ray.meta.search_space import ALPHA, Settings, with_settings
 from metafuse_ray.meta.trainer import MetaTrainer
 from metafuse_ray.meta.trials import Score, TrialStore
-from metafuse_ray.meta.weights_file import camera_digests
+from metafuse_ray.meta.weights_file import pair_camera_digests
 from metafuse_ray.models.start import start_weights
 
 SEARCH_DRAW = 0
@@ -68,6 +68,7 @@ def run_trial(sweep: Sweep, settings: Settings, report: Callable[[Score], None])
     config = with_settings(sweep.config, settings)
     shards = open_shards(config)
     folder = checkpoint_folder(sweep.folder, settings)
+    cameras = pair_camera_digests(shards.rig, sweep.train_pairs)
     with closing(
         RayTaskPool(config, [*sweep.train_pairs, *sweep.held_out_pairs], HeldOutWorker)
     ) as pool:
@@ -78,9 +79,7 @@ def run_trial(sweep: Sweep, settings: Settings, report: Callable[[Score], None])
             restore(trainer, checkpoint)
         for rung in left:
             score = _reach(rung, trainer, pool, sweep, settings)
-            cameras = {name for pair in sweep.train_pairs for name in (pair.target, pair.source)}
-            digests = camera_digests(shards.rig.subset(sorted(cameras)))
-            save_checkpoint(folder, trainer, shards.manifest.digest, digests)
+            save_checkpoint(folder, trainer, shards.manifest.digest, cameras)
             prune(folder, 1)
             report(score)
             if score.loss is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from metafuse_ray.data.sealed_json import content_digest
 from metafuse_ray.data.storage import storage_errors
 from metafuse_ray.errors import CheckpointError
-from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.geometry.rig import CameraPair, Rig
 from metafuse_ray.models.start import FusionWeights
 
 MODEL_FILE = "model.safetensors"
@@ -26,6 +26,12 @@ def camera_digests(rig: Rig) -> dict[str, str]:
         camera["name"]: content_digest({**camera, "unit": rig.unit})
         for camera in rig.to_dict()["cameras"]
     }
+
+
+def pair_camera_digests(rig: Rig, pairs: Sequence[CameraPair]) -> dict[str, str]:
+    """Return `camera_digests` of the cameras that camera pairs are made of, in the rig's order."""
+    used = {name for pair in pairs for name in (pair.target, pair.source)}
+    return camera_digests(rig.subset([name for name in rig.names if name in used]))
 
 
 def weights_bytes(

@@ -31,13 +31,14 @@ from metafuse_ray.meta.trainer import MetaTrainer, RoundRecord, Sink
 from metafuse_ray.meta.weights_file import (
     FINAL_FOLDER,
     MODEL_FILE,
-    camera_digests,
     load_weights,
+    pair_camera_digests,
     weights_bytes,
 )
 from metafuse_ray.models.start import start_weights
 from metafuse_ray.runs.outputs import clear_earlier_training, clear_later_training, start_run
 from metafuse_ray.runs.resume import find_checkpoint
+from metafuse_ray.runs.training_pairs import keep_trainable
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def meta_train(config: RunConfig) -> Path:
             restore(trainer, checkpoint)
             clear_later_training(run, checkpoint.round)
             _log.info("going on from %s", checkpoint.path)
-        cameras = _camera_digests(shards, pairs)
+        cameras = pair_camera_digests(shards.rig, pairs)
         trainer.sinks = _sinks(config, run, trainer, shards.manifest.digest, cameras)
         trainer.fit(config.meta.rounds)
         with atomic_file(run / FINAL_FOLDER / MODEL_FILE) as path:
@@ -91,20 +92,7 @@ def _training_pairs(config: RunConfig, shards: ShardSet) -> list[CameraPair]:
             " a pair needs two: lower data.test_camera_share and make the shards again"
         )
     sampler = EpisodeSampler(shards, config.episode.shots, config.seed)
-    pairs, every = sampler.trainable(pairs), len(pairs)
-    if len(pairs) < every:
-        _log.warning(
-            "%d of %d camera pairs left out: fewer than %d images seen by both (2 episode.shots)",
-            every - len(pairs),
-            every,
-            2 * config.episode.shots,
-        )
-    return pairs
-
-
-def _camera_digests(shards: ShardSet, pairs: Sequence[CameraPair]) -> dict[str, str]:
-    used = {name for pair in pairs for name in (pair.target, pair.source)}
-    return camera_digests(shards.rig.subset([name for name in shards.rig.names if name in used]))
+    return keep_trainable(sampler, pairs, "2 episode.shots")
 
 
 def _is_final(run: Path) -> bool:

@@ -45,6 +45,7 @@ from metafuse_ray.meta.tasks import Weights
 from metafuse_ray.meta.trials import Trial, TrialStore, best_trial
 from metafuse_ray.runs.outputs import start_run
 from metafuse_ray.runs.resume import DECISIVE, differing_settings
+from metafuse_ray.runs.training_pairs import keep_trainable
 
 _log = logging.getLogger(__name__)
 _FREE = (
@@ -103,15 +104,7 @@ def plan_sweep(config: RunConfig, shards: ShardSet, space: Sequence[SearchRange]
     most_shots = int(space[-1].high)
     sampler = EpisodeSampler(shards, most_shots, config.seed)
     every = shards.rig.subset(train).pairs()
-    train_pairs = sampler.trainable(every)
-    if len(train_pairs) < len(every):
-        _log.warning(
-            "%d of %d camera pairs left out: fewer than %d images seen by both (twice the largest K"
-            " of tune.shots)",
-            len(every) - len(train_pairs),
-            len(every),
-            2 * most_shots,
-        )
+    train_pairs = keep_trainable(sampler, every, "twice the largest K of tune.shots")
     judged = pairs_to_judge(shards, shards.rig.subset(held).pairs(), config.tune)
     _log.info(
         "training on %d pairs of %d cameras, judging on %d pairs of %s",
