@@ -18,7 +18,7 @@ import torch
 
 from metafuse_ray.adapt.theta_steps import take_theta_steps
 from metafuse_ray.config.schema import RunConfig, TuneConfig
-from metafuse_ray.data.episodes import Episode, FusionBatch, load_batch, usable_rows
+from metafuse_ray.data.episodes import FusionBatch, load_batch, usable_rows
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ConfigError, NotEnoughFramesError
 from metafuse_ray.geometry.rig import CameraPair
@@ -158,21 +158,20 @@ class HeldOutWorker:
     def _judge(self, weights: Weights, task: HeldOutTask) -> PairScore:
         started = time.perf_counter()
         config = self._config
-        labelled, query_rows = draw_frames(self._shards, task, config.tune, config.seed)
-        sources = [task.pair.source]
-        episode = Episode(
-            load_batch(self._shards, task.pair.target, sources, labelled),
-            load_batch(self._shards, task.pair.target, sources, query_rows),
+        support, query = (
+            self._worker.set_loss(
+                load_batch(self._shards, task.pair.target, [task.pair.source], rows)
+            )
+            for rows in draw_frames(self._shards, task, config.tune, config.seed)
         )
         model = self._worker.model(weights)
         take_theta_steps(
             model,
-            self._worker.set_loss(episode.support),
+            support,
             steps=config.tune.adapt_steps,
             lr=task.alpha,
             conditioner=self._worker.condition_theta,
         )
-        query = self._worker.set_loss(episode.query)
         with torch.no_grad():
             loss = float(query(model))
             found = _found(model, query.batch, config.model.self_weight, self._crop_px)

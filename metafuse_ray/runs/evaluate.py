@@ -47,7 +47,7 @@ def evaluate(config: RunConfig) -> Path:
     sets = open_data_sets(config)
     weights = {(one.name, fold): one.weights(fold) for one in sets for fold in one.folds}
     cells = [cell for one in sets for cell in one.cells()]
-    facts = run_facts(config, sets)
+    facts = run_facts(sets)
     finished = finished_cells(config, facts, Path(config.output.dir) / CELLS_FILE)
     output = start_run_apart(config)
     worker = partial(CellWorker, {one.name: one.config for one in sets}, weights)

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from metafuse_ray.adapt.method_table import Weights
 from metafuse_ray.config.load import config_tree
 from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.data.sealed_json import digest
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.eval.cell_file import read_cells
 from metafuse_ray.eval.cells import Cell, CellResult
@@ -23,7 +22,7 @@ _WHICH_CELLS = ("methods", "labelled_frames", "calibrations", "calibrated_labell
 """Settings of ``evaluate`` that say which cells there are, and change none of them."""
 
 
-def run_facts(config: RunConfig, sets: Sequence[DataSet]) -> dict[str, Any]:
+def run_facts(sets: Sequence[DataSet]) -> dict[str, Any]:
     """Return what fixes the numbers of all cells: settings, and the content of all data."""
     return {one.name: _facts(one) for one in sets}
 
@@ -70,11 +69,10 @@ def _facts(one: DataSet) -> dict[str, Any]:
 
 
 def _digests(weights: Weights) -> dict[str, str]:
-    digests = {}
-    for name, value in weights.items():
-        content = value.omega.numpy().tobytes() + value.theta.numpy().tobytes()
-        digests[name] = xxhash.xxh3_64(content).hexdigest()
-    return digests
+    return {
+        name: digest(value.omega.numpy().tobytes() + value.theta.numpy().tobytes())
+        for name, value in weights.items()
+    }
 
 
 def _differences(before: Any, now: Any, prefix: str = "") -> Iterator[str]:

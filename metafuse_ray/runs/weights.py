@@ -12,13 +12,12 @@ from metafuse_ray.meta.weights_file import camera_digests, load_weights, trained
 from metafuse_ray.models.start import FusionWeights
 
 
-def load_meta_weights(config: RunConfig, shards: ShardSet, remedy: str = "") -> FusionWeights:
+def load_meta_weights(config: RunConfig, shards: ShardSet) -> FusionWeights:
     """Read the weights of ``evaluate.checkpoint``.
 
     Args:
         config: The run.
         shards: Whose heatmaps they are to fuse.
-        remedy: What else a person can do where no checkpoint is named.
 
     Raises:
         ConfigError: No checkpoint is named.
@@ -28,7 +27,7 @@ def load_meta_weights(config: RunConfig, shards: ShardSet, remedy: str = "") -> 
     if checkpoint is None:
         raise ConfigError(
             "evaluate.checkpoint: MetaFuse needs meta-learned weights; set it to the output.dir of"
-            f" jobs/meta_train.py{remedy}",
+            " jobs/meta_train.py",
             key="evaluate.checkpoint",
         )
     weights = load_weights(Path(checkpoint))
