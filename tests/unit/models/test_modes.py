@@ -11,8 +11,8 @@ def test_two_people_in_a_crop_are_two_modes_the_higher_first():
     heatmaps = 0.5 * render_gaussian(first, GRID, 2.0) + 0.8 * render_gaussian(second, GRID, 2.0)
     places, heights = find_modes(heatmaps, 3, 7)
     assert places.shape == (1, 1, 3, 2)
-    torch.testing.assert_close(places[0, 0, 0], second[0, 0], atol=0.1, rtol=0)
-    torch.testing.assert_close(places[0, 0, 1], first[0, 0], atol=0.1, rtol=0)
+    torch.testing.assert_close(places[0, 0, 0], second[0, 0], atol=0.3, rtol=0)
+    torch.testing.assert_close(places[0, 0, 1], first[0, 0], atol=0.3, rtol=0)
     torch.testing.assert_close(heights[0, 0, :2], torch.tensor([0.8, 0.5]), atol=0.02, rtol=0)
 
 
