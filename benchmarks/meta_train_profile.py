@@ -14,12 +14,12 @@ import json
 import os
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-from unittest import mock
+
+from stopwatch import Stopwatch
 
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.config.load import load_config
@@ -29,7 +29,7 @@ from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta import worker
 from metafuse_ray.meta.outer import OuterOptimizer
-from metafuse_ray.meta.pool import InProcessPool, TaskPool
+from metafuse_ray.meta.pool import InProcessPool, RoundCounts, TaskPool
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.meta.trainer import MetaTrainer
 from metafuse_ray.models.operator import function, point
@@ -91,41 +91,12 @@ def profile(overrides: list[str], rounds: int) -> dict[str, Any]:
     }
 
 
-class Stopwatch:
-    """Seconds of named parts, each without the parts that run inside it."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._inner = [0.0]
-
-    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, on the watch."""
-
-        def run(*arguments: Any, **keywords: Any) -> Any:
-            self._inner.append(0.0)
-            started = time.perf_counter()
-            try:
-                return function(*arguments, **keywords)
-            finally:
-                taken = time.perf_counter() - started
-                self.seconds[name] += taken - self._inner.pop()
-                self._inner[-1] += taken
-
-        return run
-
-
 def time_parts(config: RunConfig, rounds: int) -> dict[str, float]:
     """Seconds of each part over some rounds, in this process on one thread."""
     trainer = make_trainer(config, lambda pairs: InProcessPool(config, ()))
     trainer.step()
     watch = Stopwatch()
-    with ExitStack() as patches:
-        for name, owner, attribute in PARTS:
-            original = getattr(owner, attribute)
-            timed = watch.timed(name, original)
-            if isinstance(vars(owner).get(attribute), classmethod):
-                timed = staticmethod(timed)  # getattr has bound it already
-            patches.enter_context(mock.patch.object(owner, attribute, timed))
+    with watch.watching(PARTS):
         for _ in range(rounds):
             trainer.step()
     return dict(watch.seconds)
@@ -153,6 +124,11 @@ class CountingPool:
         self.pool = pool
         self.seconds = 0.0
 
+    @property
+    def counts(self) -> RoundCounts:
+        """See ``TaskPool``."""
+        return self.pool.counts
+
     def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
         """See ``TaskPool``."""
         results = self.pool.run_round(weights, tasks)
@@ -166,22 +142,25 @@ class CountingPool:
 
 def time_ray(config: RunConfig, rounds: int) -> dict[str, Any]:
     """Wall time of rounds on Ray, and the share of it that an actor is at work."""
-    trainer = make_trainer(config, lambda pairs: CountingPool(RayTaskPool(config, pairs)))
-    assert isinstance(trainer.pool, CountingPool)
-    try:
+    pools: list[CountingPool] = []
+
+    def open_pool(pairs: Sequence[CameraPair]) -> CountingPool:
+        pools.append(CountingPool(RayTaskPool(config, pairs)))
+        return pools[0]
+
+    trainer = make_trainer(config, open_pool)
+    with closing(pools[0]) as pool:
         trainer.step()
-        trainer.pool.seconds = 0.0
+        pool.seconds = 0.0
         started = time.perf_counter()
         for _ in range(rounds):
             trainer.step()
         wall = time.perf_counter() - started
-    finally:
-        trainer.pool.close()
     actors = config.cluster.actors
     return {
         "actors": actors,
         "seconds_a_round": wall / rounds,
-        "actors_at_work": trainer.pool.seconds / (actors * wall),
+        "actors_at_work": pool.seconds / (actors * wall),
     }
 
 

@@ -93,7 +93,8 @@ class GroupedPool:
         with ExitStack() as opened:
             opened.enter_context(ensure_ray(config.cluster))
             for actors in shares(config.cluster.actors, config.cluster.groups):
-                cluster = replace(config.cluster, actors=actors, groups=1)
+                # Others would find no place: a group has reserved its own.
+                cluster = replace(config.cluster, actors=actors, max_actors=None, groups=1)
                 bundles = _reserve(config, actors)
                 opened.callback(remove_placement_group, bundles)
                 arguments = (replace(config, cluster=cluster), pairs, make_worker)

@@ -11,11 +11,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.tasks import Task
+
+_LOOK = 64
+"""Waiting tasks that a helper chooses from: enough choice, and the driver's time stays bounded."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +134,13 @@ class OpenCameras:
 
     def _help(self, waiting: deque[Task], opened: set[str]) -> Task:
         home = self._placement.home
-        queue = Counter(home[task.pair] for task in waiting)
+        some = list(islice(waiting, _LOOK))
+        queue = Counter(home[task.pair] for task in some)
 
         def cost(task: Task) -> tuple[int, int]:
             return len({task.pair.target, task.pair.source} - opened), -queue[home[task.pair]]
 
-        return min(waiting, key=cost)
+        return min(some, key=cost)
 
 
 class _Growth:

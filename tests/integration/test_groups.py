@@ -14,24 +14,16 @@ import pytest
 import ray
 
 from metafuse_ray.cluster.groups import GroupedPool
-from metafuse_ray.cluster.pool import RayTaskPool
-from metafuse_ray.cluster.runtime import ensure_ray
 from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import ClusterConfig, RunConfig
+from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.meta.pool import RoundCounts, TaskPool
-from metafuse_ray.meta.reduce import FlatReducer, Reducer
+from metafuse_ray.meta.reduce import Reducer
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.meta.trainer import MetaTrainer
 from tests.support.emulated import DrawnGradients
 from tests.support.meta import PAIRS, random_start
 
 ROUNDS = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    with ensure_ray(ClusterConfig(actors=4)):
-        yield
 
 
 class HerePool:
@@ -73,32 +65,39 @@ def check(found: Weights, expected: Weights) -> None:
     assert np.array_equal(found.theta, expected.theta)
 
 
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("groups") / "seen"
+
+
+@pytest.fixture(scope="module")
+def grouped(seen: Path) -> Iterator[GroupedPool]:
+    settings = config("cluster.actors=3", "cluster.groups=2")
+    with closing(GroupedPool(settings, PAIRS, partial(DrawnGradients, seen=seen))) as pool:
+        yield pool
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_flat_and_grouped_give_the_same_bits(expected: Weights) -> None:
-    settings = config("cluster.actors=2")
-    with closing(RayTaskPool(settings, PAIRS, DrawnGradients)) as flat:
-        check(train(settings, FlatReducer(flat, settings.outer.clip_norm)), expected)
-    settings = config("cluster.actors=3", "cluster.groups=2")
-    with closing(GroupedPool(settings, PAIRS, DrawnGradients)) as grouped:
-        check(train(settings, grouped), expected)
+def test_groups_of_unequal_size_give_the_bits_of_one_process(
+    grouped: GroupedPool, expected: Weights
+) -> None:
+    check(train(config(), grouped), expected)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_group_actor_that_dies_in_a_round_changes_nothing(
-    expected: Weights, tmp_path: Path
+    grouped: GroupedPool, expected: Weights, seen: Path
 ) -> None:
-    settings = config("cluster.actors=2", "cluster.groups=2")
-    seen = tmp_path / "seen"
+    seen.unlink()
 
-    def kill(group) -> None:
+    def kill() -> None:
         while not seen.exists():
             time.sleep(0.02)
-        ray.kill(group, no_restart=False)
+        ray.kill(grouped.groups[0], no_restart=False)
 
-    with closing(GroupedPool(settings, PAIRS, partial(DrawnGradients, seen=seen))) as grouped:
-        killer = threading.Thread(target=kill, args=(grouped.groups[0],), daemon=True)
-        killer.start()
-        check(train(settings, grouped), expected)
-        killer.join()
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    check(train(config(), grouped), expected)
+    killer.join()
