@@ -390,6 +390,9 @@ class OutputConfig:
     """Folder of this run's results."""
     tensorboard: bool = True
     """Also write TensorBoard event files."""
+    log_json: bool = False
+    """Log every round of a training as a line of JSON, for a collector of logs, in place of a
+    sentence every ``meta.log_every`` rounds."""
 
 
 @_node

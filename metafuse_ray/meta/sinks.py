@@ -61,6 +61,14 @@ class ConsoleSink:
         self._since = []
 
 
+class JsonLogSink:
+    """One log line a round, a JSON object: for collectors of logs."""
+
+    def __call__(self, record: RoundRecord) -> None:
+        """Log the record."""
+        _log.info("%s", _json_line(record))
+
+
 class JsonlSink:
     """One JSON object a round; a number that is not finite is null.
 
@@ -78,10 +86,7 @@ class JsonlSink:
 
     def __call__(self, record: RoundRecord) -> None:
         """Append the record."""
-        values = {
-            name: value if math.isfinite(value) else None for name, value in asdict(record).items()
-        }
-        self._file.write(json.dumps(values).encode() + b"\n")
+        self._file.write(_json_line(record).encode() + b"\n")
 
 
 class TensorBoardSink:
@@ -116,6 +121,11 @@ class TensorBoardSink:
 
     def _write(self, **content: Any) -> None:
         self._events.write(Event(wall_time=time.time(), **content).SerializeToString())
+
+
+def _json_line(record: RoundRecord) -> str:
+    values = asdict(record)
+    return json.dumps({name: v if math.isfinite(v) else None for name, v in values.items()})
 
 
 def _metrics_until(path: Path, after: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from metafuse_ray.cluster.groups import GroupedPool
+from metafuse_ray.cluster.metrics import RayMetricsSink
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.config.schema import ClusterConfig, RunConfig
 from metafuse_ray.data.episodes import EpisodeSampler
@@ -24,6 +25,7 @@ from metafuse_ray.meta.sinks import (
     EVENTS_PATTERN,
     METRICS_FILE,
     ConsoleSink,
+    JsonLogSink,
     JsonlSink,
     TensorBoardSink,
 )
@@ -138,10 +140,13 @@ def _sinks(
             prune(run / CHECKPOINT_FOLDER, config.checkpoint.keep)
 
     after = trainer.round
+    sentences = ConsoleSink(config.meta.rounds, config.meta.log_every)
     sinks: list[Sink] = [
-        ConsoleSink(config.meta.rounds, config.meta.log_every),
+        JsonLogSink() if config.output.log_json else sentences,
         JsonlSink(run, after),
     ]
     if config.output.tensorboard:
         sinks.append(TensorBoardSink(run, after))
+    if config.cluster.backend == "ray":
+        sinks.append(RayMetricsSink())
     return [*sinks, checkpoint]

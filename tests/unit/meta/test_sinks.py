@@ -12,7 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from metafuse_ray.errors import StorageError
-from metafuse_ray.meta.sinks import ConsoleSink, JsonlSink, TensorBoardSink
+from metafuse_ray.meta.sinks import ConsoleSink, JsonLogSink, JsonlSink, TensorBoardSink
 from metafuse_ray.meta.trainer import RoundRecord, Sink
 
 
@@ -102,6 +102,15 @@ def test_the_console_reports_means_since_the_last_line(caplog: pytest.LogCapture
     assert "query loss 1.5000" in caplog.messages[0]
     assert "query loss 5.0000" in caplog.messages[2]
     assert "about 0 s left" in caplog.messages[2]
+
+
+def test_every_round_can_be_a_line_of_json_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "metafuse_ray"):
+        JsonLogSink()(record(1))
+        JsonLogSink()(record(2, query_loss=float("nan")))
+    first, second = map(json.loads, caplog.messages)
+    assert first == asdict(record(1))
+    assert second == asdict(record(2)) | {"query_loss": None}
 
 
 def _fill(sink: Sink) -> None:
