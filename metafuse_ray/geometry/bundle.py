@@ -117,6 +117,7 @@ class Bundle:
         residual_VN: Reprojection errors in units of the sigma; NaN where there is no point.
         variance_VC: Variance of each camera's `PARAMETERS` were the observations independent;
             0 for what is certain. In a free world it is that of the least certain frame.
+        prior: What was believed of the cameras.
     """
 
     views: Views
@@ -124,6 +125,21 @@ class Bundle:
     cost: float
     residual_VN: FloatArray
     variance_VC: FloatArray
+    prior: Prior
+
+    def placed(self, origin_3: FloatArray, unit: float) -> Bundle:
+        """Return the same in a world with its origin at a point and another unit of length."""
+        is_length = np.arange(PARAMETERS) // 3 == 1
+        return replace(
+            self,
+            views=self.views.placed(origin_3, unit),
+            points_N3=(self.points_N3 - origin_3) / unit,
+            variance_VC=self.variance_VC / np.where(is_length, unit**2, 1.0),
+            prior=Prior(
+                self.prior.views.placed(origin_3, unit),
+                self.prior.sigma_VC / np.where(is_length, unit, 1.0),
+            ),
+        )
 
 
 class Observations(NamedTuple):
@@ -261,12 +277,12 @@ class _Problem:
         g_VC = g_VC + precision * state.views.step_from(self.prior.views)
         H_VCC = H_VCC + precision[:, :, None] * np.eye(PARAMETERS)
         free = np.flatnonzero(self.prior.sigma_VC.reshape(-1) > 0)
-        mixed_FN3 = mixed_VCN3.reshape(-1, *g_N3.shape)[free]
+        mixed_FN3 = mixed_VCN3.reshape(precision.size, *g_N3.shape)[free]
         inverse_N33 = np.linalg.inv(H_N33 + (damping * H_N33 + _TINY) * np.eye(3))
         half = np.einsum("fni,nij->fnj", mixed_FN3, inverse_N33, optimize=True)
         matrix = _block_diagonal(H_VCC)[np.ix_(free, free)]
         matrix = matrix + np.diag(damping * np.diag(matrix) + _TINY)
-        matrix = matrix - half.reshape(len(free), -1) @ mixed_FN3.reshape(len(free), -1).T
+        matrix = matrix - np.einsum("fnj,gnj->fg", half, mixed_FN3, optimize=True)
         right = np.einsum("fni,ni->f", half, g_N3) - g_VC.reshape(-1)[free]
         return _Reduced(matrix, right, mixed_FN3, inverse_N33, g_N3)
 
@@ -309,7 +325,7 @@ class _Problem:
             variance = np.diag(np.linalg.inv(self._reduced(state, 0.0).matrix_FF))
         except np.linalg.LinAlgError:
             variance = np.full(int((self.prior.sigma_VC > 0).sum()), np.inf)
-        return Bundle(state.views, points, state.cost, residual, self._spread(variance))
+        return Bundle(state.views, points, state.cost, residual, self._spread(variance), self.prior)
 
 
 def _block_diagonal(blocks_VCC: FloatArray) -> FloatArray:

@@ -48,12 +48,12 @@ class CalibrateSettings:
 
     focal_starts: tuple[float, ...] = (0.65, 0.85, 1.1)
     focal_spread: float = 0.2
-    centre_spread: float = 0.02
-    points: int = 800
+    centre_spread: float = 0.01
+    points: int = 4000
     screen_points: int = 200
     seed_pairs: int = 3
     finalists: int = 2
-    loss_scales: tuple[float, ...] = (8.0, 2.0)
+    loss_scales: tuple[float, ...] = (8.0, 2.0, 0.7)
     loose_degrees: float = 3.0
     loose_shift: float = 0.006
     correlated: float = 4.0
@@ -62,6 +62,8 @@ class CalibrateSettings:
 
 _SURE = np.array([0.0, 0.0, 0.0])
 """Spread of the focal length and principal point of a given camera: they are kept."""
+_ROUND_ITERATIONS = 8
+"""Steps of an adjustment that starts where another has ended."""
 _TURN_AND_SHIFT = (slice(0, 3), slice(3, 6))
 
 
@@ -152,14 +154,24 @@ def refine(
         second_VC = np.square(step) / settings.correlated + found.variance_VC
         turn, shift = (float(np.sqrt(second_VC[:, part].mean())) for part in _TURN_AND_SHIFT)
         found = _settled(
-            whole, found.views, _near(anchor, turn, shift), settings.loss_scales[-1:], 8
+            whole,
+            found.views,
+            _near(anchor, turn, shift),
+            settings.loss_scales[-1:],
+            _ROUND_ITERATIONS,
         )
-    return Bundle(
-        found.views.placed(-middle / size, 1 / size),
-        found.points_N3 * size + middle,
-        found.cost,
-        found.residual_VN,
-        found.variance_VC * np.where(np.arange(PARAMETERS) // 3 == 1, size**2, 1.0),
+    return found.placed(-middle / size, 1 / size)
+
+
+def refit(seen: Observations, found: Bundle, settings: CalibrateSettings | None = None) -> Bundle:
+    """Adjust a calibration to other observations: under its prior, starting where it stands."""
+    settings = settings or CalibrateSettings()
+    return _settled(
+        thinned(seen, settings.points),
+        found.views,
+        found.prior,
+        settings.loss_scales[-1:],
+        _ROUND_ITERATIONS,
     )
 
 

@@ -1,0 +1,203 @@
+"""The calibration of a new rig, as good as its detections and labels allow.
+
+    found = calibrate_rig(task)
+    found.rig, found.doubt.residual_VV, found.doubt.spread_VV
+
+A calibration that is given is refined, a missing one is estimated. Where that is not possible the
+result says so, and the method goes on with what there is. Nothing is drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from metafuse_ray.adapt.joints import Joints2D, image_px_per_crop_px, seen_rows
+from metafuse_ray.adapt.rig_method import RigTask, label_joints
+from metafuse_ray.data.rig_batch import RigBatch
+from metafuse_ray.errors import CalibrationError
+from metafuse_ray.geometry.bundle import Bundle, Observations, Views
+from metafuse_ray.geometry.calibrate import CalibrateSettings, refine, refit, self_calibrate
+from metafuse_ray.geometry.camera import Camera
+from metafuse_ray.geometry.crop import apply_affine, invert_affine
+from metafuse_ray.geometry.doubt import PairDoubt, doubt_adjusted, doubt_given
+from metafuse_ray.geometry.rig import Rig
+
+GRID = 64
+"""Errors are counted in pixels of a heatmap of this width, whatever the width is."""
+_CONFIDENT = 0.65
+"""Peaks below this share of a high peak are left out: they err together (see docs)."""
+_HIGH = 0.95
+"""Quantile of the peaks that is called a high one: backbones differ in their heights."""
+_LABEL_SIGMA = 1.0
+"""Standard deviation of a label, pixels of the `GRID`."""
+_BLOCKS = 4
+"""Blocks of time that are left out in turn to judge a calibration."""
+
+
+@dataclass(frozen=True, eq=False)
+class RigCalibration:
+    """What is known of a rig's calibration after looking at its detections.
+
+    Attributes:
+        rig: The calibration to work with; None where none was given and none could be estimated.
+            An estimated one has a world of its own: frame and scale are not known.
+        origin: ``given`` (as it was: it could not be refined), ``refined``, ``estimated`` or
+            ``none``.
+        doubt: Of every pair, in pixels of a 64 x 64 heatmap.
+        reason: Why it could not be refined or estimated; empty where it could.
+    """
+
+    rig: Rig | None
+    origin: Literal["given", "refined", "estimated", "none"]
+    doubt: PairDoubt
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Sight:
+    """Detections and labels of a labelling period, in image pixels; NaN is not known.
+
+    Attributes:
+        points_VN2: Positions.
+        sigma_VN: Their standard deviations, NaN for what is not used.
+        unit_VN: Image pixels of one pixel of the `GRID`.
+        block_N: Block of time.
+    """
+
+    points_VN2: np.ndarray
+    sigma_VN: np.ndarray
+    unit_VN: np.ndarray
+    block_N: np.ndarray
+
+    def observations(self, cameras: Sequence[Camera] | None) -> Observations:
+        """Return ideal pixels of cameras; as they are where no lens is known."""
+        if cameras is None:
+            return Observations(self.points_VN2, self.sigma_VN)
+        pairs = zip(cameras, self.points_VN2, strict=True)
+        return Observations(np.stack([camera.undistort(px) for camera, px in pairs]), self.sigma_VN)
+
+
+def calibrate_rig(task: RigTask, settings: CalibrateSettings | None = None) -> RigCalibration:
+    """Refine the given calibration of a rig, or estimate the missing one.
+
+    Args:
+        task: The rig.
+        settings: How.
+    """
+    sight = _look(task)
+    if task.calibration is None:
+        return _estimated(task, sight, settings)
+    cameras = task.calibration.cameras
+    seen = sight.observations(cameras)
+    try:
+        found = refine(seen, cameras, settings)
+    except CalibrationError as error:
+        doubt = doubt_given(seen, sight.unit_VN, cameras)
+        return RigCalibration(task.calibration, "given", doubt, str(error))
+    return _judged(sight, seen, found, cameras, task.calibration, settings)
+
+
+def judge_calibration(task: RigTask) -> RigCalibration:
+    """Take the given calibration as it is, and tell only how far it is to be doubted.
+
+    Raises:
+        CalibrationError: None is given.
+    """
+    if task.calibration is None:
+        raise CalibrationError("no calibration is given: nothing to judge; estimate one")
+    sight = _look(task)
+    seen = sight.observations(task.calibration.cameras)
+    doubt = doubt_given(seen, sight.unit_VN, task.calibration.cameras)
+    return RigCalibration(task.calibration, "given", doubt)
+
+
+def _estimated(task: RigTask, sight: _Sight, settings: CalibrateSettings | None) -> RigCalibration:
+    seen = sight.observations(None)
+    try:
+        found = self_calibrate(seen, task.image_sizes, settings)
+    except CalibrationError as error:
+        known = seen.known.astype(int)
+        unknown = np.where(np.eye(len(known), dtype=bool), 0.0, np.inf)
+        return RigCalibration(
+            None, "none", PairDoubt(unknown, unknown, known @ known.T), str(error)
+        )
+    blank = [
+        Camera(f"view_{view}", np.eye(3), np.zeros(5), np.eye(3), np.zeros(3), *size)
+        for view, size in enumerate(task.image_sizes)
+    ]
+    return _judged(sight, seen, found, blank, None, settings)
+
+
+def _judged(
+    sight: _Sight,
+    seen: Observations,
+    found: Bundle,
+    cameras: Sequence[Camera],
+    given: Rig | None,
+    settings: CalibrateSettings | None,
+) -> RigCalibration:
+    adjusted = _placed(cameras, found.views)
+    doubt = doubt_adjusted(
+        seen,
+        sight.unit_VN,
+        sight.block_N,
+        adjusted,
+        lambda rest: _placed(cameras, refit(rest, found, settings).views),
+    )
+    if given is None:
+        return RigCalibration(Rig(adjusted), "estimated", doubt)
+    return RigCalibration(replace(given, cameras=adjusted), "refined", doubt)
+
+
+def _placed(cameras: Sequence[Camera], views: Views) -> tuple[Camera, ...]:
+    """Give cameras other intrinsics and places; names, sizes and lenses stay."""
+    t_V3 = -np.einsum("vij,vj->vi", views.R_V33, views.centre_V3)
+    return tuple(
+        replace(camera, K=K, R=R, t=t)
+        for camera, K, R, t in zip(cameras, views.K_V33, views.R_V33, t_V3, strict=True)
+    )
+
+
+def _look(task: RigTask) -> _Sight:
+    """Gather confident detections of the unlabelled samples, and the labels."""
+    batch = task.unlabelled
+    found = Joints2D.empty(batch)
+    for view in batch.views:
+        rows = seen_rows(batch, view)
+        found.put(view, rows, batch.heatmaps_VBJhw[view, rows], batch.crop_px)
+    peak_VBJ = np.where(batch.seen_VB.numpy()[..., None], found.peak_VBJ, 0.0)
+    seen_peaks = peak_VBJ[peak_VBJ > 0]
+    high = float(np.quantile(seen_peaks, _HIGH)) if seen_peaks.size else 1.0
+    share_VBJ = peak_VBJ / high
+    with np.errstate(divide="ignore"):
+        sigma_VBJ = np.where(share_VBJ > _CONFIDENT, 1 / share_VBJ, np.nan)
+    parts = [_in_image(batch, found.refined_VBJ2, sigma_VBJ)]
+    if task.labelled is not None:
+        labels = label_joints(task.labelled)
+        sigma_VBJ = np.where(labels.peak_VBJ > 0, _LABEL_SIGMA, np.nan)
+        parts.append(_in_image(task.labelled, labels.refined_VBJ2, sigma_VBJ))
+    points, sigma, unit = (np.concatenate(arrays, 1) for arrays in zip(*parts, strict=True))
+    times = [batch.time_B2] + ([] if task.labelled is None else [task.labelled.time_B2])
+    return _Sight(points, sigma, unit, _blocks(np.concatenate(times), batch))
+
+
+def _in_image(
+    batch: RigBatch, crop_VBJ2: np.ndarray, sigma_VBJ: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return points (V, B J, 2), sigmas and units in image pixels; sigmas are of the `GRID`."""
+    views, _, joints = sigma_VBJ.shape
+    points = apply_affine(invert_affine(batch.crop_from_image_VB23), crop_VBJ2)
+    unit_VN = np.repeat(image_px_per_crop_px(batch) * batch.crop_px / GRID, joints, axis=1)
+    return points.reshape(views, -1, 2), sigma_VBJ.reshape(views, -1) * unit_VN, unit_VN
+
+
+def _blocks(time_B2: np.ndarray, batch: RigBatch) -> np.ndarray:
+    """Number the block of time that every joint's sample is of, by equal shares of the times."""
+    joints = batch.heatmaps_VBJhw.shape[2]
+    _, order = np.unique(time_B2, axis=0, return_inverse=True)
+    order = order.reshape(-1)
+    return np.repeat(_BLOCKS * order // (order.max(initial=0) + 1), joints)
