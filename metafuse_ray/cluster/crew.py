@@ -15,8 +15,9 @@ from ray.exceptions import RayError, RayTaskError
 from metafuse_ray.cluster.actors import TaskActor
 from metafuse_ray.cluster.faults import for_users, one_line, status_of
 from metafuse_ray.cluster.placement import OpenCameras, place_pairs
+from metafuse_ray.cluster.room import fits_another, nodes_of_cluster
 from metafuse_ray.cluster.runtime import actor_options
-from metafuse_ray.config.schema import ClusterConfig, RunConfig
+from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.failures import Decision, FailurePolicy, Status
 from metafuse_ray.meta.tasks import MakeWorker
@@ -187,7 +188,7 @@ class Crew:
         if len(self.seats) >= wanted or opening or now - self._looked_for_room < _ROOM_EVERY_S:
             return
         self._looked_for_room = now
-        if not _has_room(cluster):
+        if not fits_another(cluster, nodes_of_cluster()):
             return
         number = next(free for free in range(wanted) if free not in self.seats)
         if number == self.placement.actors:
@@ -239,9 +240,3 @@ class Crew:
             seat.redone,
             "" if seat.redone == 1 else "s",
         )
-
-
-def _has_room(cluster: ClusterConfig) -> bool:
-    free = ray.available_resources()
-    enough = free.get("CPU", 0.0) >= cluster.cpus_per_actor
-    return enough and free.get("GPU", 0.0) >= cluster.gpus_per_actor

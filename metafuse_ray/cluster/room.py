@@ -68,6 +68,11 @@ def check_room(cluster: ClusterConfig, nodes: Sequence[NodeRoom], *, may_grow: b
         )
 
 
+def fits_another(cluster: ClusterConfig, nodes: Sequence[NodeRoom]) -> bool:
+    """Whether one of the nodes has room for an actor more."""
+    return _fitting(cluster, [node.free for node in nodes]) > 0
+
+
 def _asked(cluster: ClusterConfig) -> tuple[tuple[str, str, float], ...]:
     return (
         ("GPU", "cluster.gpus_per_actor", cluster.gpus_per_actor),

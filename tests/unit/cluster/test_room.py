@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from metafuse_ray.cluster.room import NodeRoom, check_room
+from metafuse_ray.cluster.room import NodeRoom, check_room, fits_another
 from metafuse_ray.config.schema import ClusterConfig
 from metafuse_ray.errors import ConfigError
 
@@ -86,3 +86,15 @@ def test_what_others_use_is_not_room(caplog: pytest.LogCaptureFixture) -> None:
     assert "1 of cluster.actors=2 find room now, others use the rest" in record.getMessage()
     check_room(ClusterConfig(actors=1), shared, may_grow=True)
     assert len(caplog.records) == 1
+
+
+def test_two_nodes_with_half_of_what_an_actor_asks_for_have_no_room_for_another() -> None:
+    whole = {"CPU": 4.0, "GPU": 1.0}
+    halves = [NodeRoom(whole, {"CPU": 1.0, "GPU": 0.5})] * 2
+    assert not fits_another(ClusterConfig(cpus_per_actor=2), halves)
+    assert not fits_another(ClusterConfig(gpus_per_actor=1), halves)
+    assert fits_another(ClusterConfig(gpus_per_actor=0.5), halves)
+    assert fits_another(ClusterConfig(cpus_per_actor=2), [*halves, NodeRoom(whole, {"CPU": 2.0})])
+    # Half a GPU on one node and CPUs on another are no room either.
+    apart = [NodeRoom(whole, {"CPU": 4.0}), NodeRoom(whole, {"GPU": 1.0})]
+    assert not fits_another(ClusterConfig(gpus_per_actor=0.5), apart)
