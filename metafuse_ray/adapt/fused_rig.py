@@ -64,6 +64,6 @@ class FusionRigMethod:
         models = []
         for view in task.unlabelled.views:
             random = generator(self.config.seed, "adapt", *task.address, view)
-            fits = self.method.fit(task.unlabelled.target(view), random)
+            fits = self.method.fit(task.unlabelled.target(view), view, random)
             models.append(next(model for _, model in fits))
         return AdaptedRig(tuple(models), choice)

@@ -52,6 +52,15 @@ def seen_rows(batch: RigBatch, view: int) -> np.ndarray:
     return np.flatnonzero(batch.seen_VB[view].numpy())
 
 
+def own_joints(batch: RigBatch) -> Joints2D:
+    """Find the joints of every view in its own heatmaps."""
+    joints = Joints2D.empty(batch)
+    for view in batch.views:
+        rows = seen_rows(batch, view)
+        joints.put(view, rows, batch.heatmaps_VBJhw[view, rows], batch.crop_px)
+    return joints
+
+
 def rig_detections(batch: RigBatch, joints: Joints2D) -> np.ndarray:
     """Tell which joints every view finds, (V, B, J): 1, 0, or NaN where the joint does not count.
 

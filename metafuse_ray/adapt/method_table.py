@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from metafuse_ray.adapt.affine_from_calibration import AffineFromCalibration
+from metafuse_ray.adapt.epipolar_maximum import EpipolarMaximum
 from metafuse_ray.adapt.fused_rig import FusionRigMethod
 from metafuse_ray.adapt.methods import (
     AffineMethod,
@@ -17,6 +19,7 @@ from metafuse_ray.adapt.methods import (
     NoFusionMethod,
     RidgeMethod,
 )
+from metafuse_ray.adapt.reprojection import RobustTriangulation, WeightedTriangulation
 from metafuse_ray.adapt.rig_method import RigMethod
 from metafuse_ray.config.schema import Method, RunConfig
 from metafuse_ray.errors import ConfigError
@@ -44,7 +47,7 @@ class MethodEntry:
 
 
 def _affine(config: RunConfig, weights: Weights) -> RigMethod:
-    def start(grid: tuple[int, int]) -> FusionWeights:
+    def start(grid: tuple[int, int], _view: int) -> FusionWeights:
         return start_weights(config.model, grid, config.seed)
 
     return FusionRigMethod(AffineMethod(config, start), config)
@@ -52,7 +55,7 @@ def _affine(config: RunConfig, weights: Weights) -> RigMethod:
 
 def _meta_fuse(name: Method) -> Callable[[RunConfig, Weights], RigMethod]:
     return lambda config, weights: FusionRigMethod(
-        AffineMethod(config, lambda _grid: weights[name]), config
+        AffineMethod(config, lambda _grid, _view: weights[name]), config
     )
 
 
@@ -69,6 +72,20 @@ METHODS: Mapping[Method, MethodEntry] = MappingProxyType(
         ),
         "Affine": MethodEntry(_affine, "optional", "never"),
         "MetaFuse": MethodEntry(_meta_fuse("MetaFuse"), "optional", "never"),
+        "MetaFuse random start": MethodEntry(
+            _meta_fuse("MetaFuse random start"), "optional", "never"
+        ),
+        "Affine from F": MethodEntry(
+            lambda config, _: AffineFromCalibration(config), "required", "exact"
+        ),
+        "Epipolar maximum": MethodEntry(lambda *_: EpipolarMaximum(), "never", "required"),
+        "Epipolar maximum, F from labels": MethodEntry(
+            lambda *_: EpipolarMaximum(from_labels=True), "required", "never"
+        ),
+        "Weighted DLT": MethodEntry(lambda *_: WeightedTriangulation(), "never", "required"),
+        "Robust triangulation": MethodEntry(
+            lambda config, _: RobustTriangulation(config), "never", "required"
+        ),
     }
 )
 

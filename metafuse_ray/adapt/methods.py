@@ -48,8 +48,14 @@ class FusionMethod(Protocol):
     def falls_back(self) -> bool:  # noqa: D102
         ...
 
-    def fit(self, batch: FusionBatch, random: np.random.Generator) -> Fits:
-        """Yield (setting, fitted weights) of every setting to choose from; use each at once."""
+    def fit(self, batch: FusionBatch, view: int, random: np.random.Generator) -> Fits:
+        """Yield (setting, fitted weights) of every setting to choose from; use each at once.
+
+        Args:
+            batch: Labelled samples of the target view, with all other views as sources.
+            view: Number of the target view in the rig.
+            random: For what is drawn.
+        """
         ...
 
 
@@ -61,7 +67,7 @@ class NoFusionMethod:
     self_weights: tuple[float, ...] = (1.0,)
     falls_back: bool = False
 
-    def fit(self, batch: FusionBatch, random: np.random.Generator) -> Fits:
+    def fit(self, batch: FusionBatch, view: int, random: np.random.Generator) -> Fits:
         """Yield the one model there is."""
         yield 0, NoFusion()
 
@@ -84,7 +90,7 @@ class NaiveFuseMethod:
         """Number of epochs."""
         return (self.config.adapt.naive_epochs,)
 
-    def fit(self, batch: FusionBatch, random: np.random.Generator) -> Fits:
+    def fit(self, batch: FusionBatch, view: int, random: np.random.Generator) -> Fits:
         """Yield the weights after all epochs."""
         height, width = grid = _grid(batch)
         size = (len(batch.sources_VBJhw), height * width, height * width)
@@ -124,7 +130,7 @@ class RidgeMethod:
         """Values of lambda to choose from."""
         return self.config.adapt.self_weights
 
-    def fit(self, batch: FusionBatch, random: np.random.Generator) -> Fits:
+    def fit(self, batch: FusionBatch, view: int, random: np.random.Generator) -> Fits:
         """Yield the weights of every regulariser in ``adapt.ridges``."""
         yield from fit_ridge(
             batch,
@@ -140,10 +146,18 @@ class AffineMethod:
 
     From the meta-learned start this is MetaFuse; from the hand-set one, what meta-training is to
     beat.
+
+    Attributes:
+        config: The run.
+        start: Grid and number of the target view -> base map, and affines of every source
+            (V, H W, 2, 3) or of all alike (H W, 2, 3).
+        lr: Adam step size of theta; ``adapt.lr`` where empty.
+        falls_back: See `FusionMethod`.
     """
 
     config: RunConfig
-    start: Callable[[tuple[int, int]], FusionWeights]
+    start: Callable[[tuple[int, int], int], FusionWeights]
+    lr: float | None = None
     falls_back: bool = True
 
     @property
@@ -156,19 +170,20 @@ class AffineMethod:
         """Values of lambda to choose from."""
         return self.config.adapt.self_weights
 
-    def fit(self, batch: FusionBatch, random: np.random.Generator) -> Fits:
+    def fit(self, batch: FusionBatch, view: int, random: np.random.Generator) -> Fits:
         """Yield the transforms after every number of steps in ``adapt.steps``."""
         grid = _grid(batch)
-        start = self.start(grid)
+        start = self.start(grid, view)
         theta_VP23 = start.theta.expand(len(batch.sources_VBJhw), -1, -1, -1).clone()
         settings, setting = self.config.adapt, self.config.model
         model = AffineFusion(start.omega.clone(), theta_VP23, grid, setting.operator)
+        lr = settings.lr if self.lr is None else self.lr
         moved = smooth_theta(model, setting.theta_smoothing)
         fits = fit_by_steps(
             model,
             batch,
             steps=self.settings,
-            optimizer=adam({moved: settings.lr, "omega": settings.lr_omega}),
+            optimizer=adam({moved: lr, "omega": settings.lr_omega}),
             batch_size=settings.batch_size,
             self_weight=setting.self_weight,
             sigma_px=setting.target_sigma * grid[1],

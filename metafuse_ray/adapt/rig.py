@@ -76,7 +76,7 @@ def adapt_rig(
     models = []
     for view in labelled.views:
         random = generator(config.seed, "adapt", *address, view)
-        fits = method.fit(labelled.target(view), random)
+        fits = method.fit(labelled.target(view), view, random)
         models.append(next(model for setting, model in fits if setting == choice.setting))
     return AdaptedRig(tuple(models), choice)
 
@@ -180,7 +180,7 @@ def _held_out_joints(
         for view in labelled.views:
             fuse_view(held, view, NoFusion(), [(joints_alone, 1.0)])
             random = generator(config.seed, "choose", *address, fold, view)
-            for setting, model in method.fit(rest.target(view), random):
+            for setting, model in method.fit(rest.target(view), view, random):
                 wanted = [(joints[setting, weight], weight) for weight in method.self_weights]
                 fuse_view(held, view, model, wanted)
         alone.append((held, joints_alone))

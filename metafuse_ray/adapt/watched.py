@@ -40,10 +40,10 @@ class WatchedMethod:
         """Whether the method falls back to No-Fusion."""
         return self.method.falls_back
 
-    def fit(self, batch: FusionBatch, random: np.random.Generator) -> Fits:
+    def fit(self, batch: FusionBatch, view: int, random: np.random.Generator) -> Fits:
         """Advance, and fit."""
         next(self.fits, None)
-        yield from self.method.fit(batch, random)
+        yield from self.method.fit(batch, view, random)
 
 
 def number_of_fits(method: FusionMethod, labelled: RigBatch, config: RunConfig) -> int:

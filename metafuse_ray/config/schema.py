@@ -302,7 +302,7 @@ class EvaluateConfig:
     """How 3D joints are found: robust triangulation always, weighted triangulation beside it."""
     test_frames: PositiveInt = 400
     """Test samples a rig at the most, evenly spaced in time."""
-    robust_threshold_px: PositiveFloat = 8.0
+    robust_threshold_px: PositiveFloat = 20.0
     """Inlier threshold of robust triangulation, in crop pixels."""
 
 

@@ -52,7 +52,7 @@ def adapt(config: RunConfig) -> Path:
     shards = open_shards(config)
     weights = load_meta_weights(config, shards)
     cameras = choose_rig(config, shards)
-    method = AffineMethod(config, lambda _grid: weights)
+    method = AffineMethod(config, lambda _grid, _view: weights)
     labelled = _load_labelled(config, shards, cameras, method)
     test_shards = open_test_shards(config, shards)
     test = _load_test(config, test_shards, cameras)

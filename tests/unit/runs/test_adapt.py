@@ -217,7 +217,7 @@ def test_omega_of_every_view_is_kept_where_it_is_fine_tuned(configure, trained, 
     shards = ShardSet.open(config.data.shards)
     rig = choose_rig(config, shards)
     labelled = load_rig_batch(shards, rig, labelled_rows(shards, rig, 12, config.evaluate, (0, 0)))
-    method = AffineMethod(config, lambda _: load_weights(trained))
+    method = AffineMethod(config, lambda *_: load_weights(trained))
     adapted = adapt_rig(method, labelled, config, ())
     stored = StoredRig(
         adapted.models, adapted.choice, labelled.rig, shards.skeleton, shards.grid, 256
