@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
+
+from metafuse_ray.config.location import local, normal
 
 _T = TypeVar("_T")
 
@@ -47,13 +48,22 @@ IntRange = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)
 Some = Annotated[tuple[_T, ...], Field(min_length=1), AfterValidator(_distinct)]
 """One or more values, each once."""
 
-_PATH = AfterValidator(os.path.expanduser)
-Location = Annotated[str, Field(min_length=1), _PATH]
-"""A path, ``~`` being the home folder, or a URI."""
+_PLACE, _HERE = AfterValidator(normal), AfterValidator(local)
+Location = Annotated[str, Field(min_length=1), _PLACE]
+"""A path, ``~`` being the home folder, or the URI of a folder in an object store."""
+LocalPath = Annotated[str, Field(min_length=1), _PLACE, _HERE]
+"""A path, ``~`` being the home folder."""
 
 
-def is_location(annotation: Any, metadata: list[Any]) -> bool:
-    """Whether a setting, by the annotation and metadata of its field, holds a `Location`."""
-    if _PATH in metadata:
+def is_location(annotation: Any, metadata: list[Any], *, local: bool = False) -> bool:
+    """Whether a setting, by the annotation and metadata of its field, is a path or a URI.
+
+    Args:
+        annotation: Of the field.
+        metadata: Of the field.
+        local: Ask whether it is a path, and cannot be a URI.
+    """
+    if (_HERE if local else _PLACE) in metadata:
         return True
-    return any(is_location(part, list(get_args(part)[1:])) for part in get_args(annotation))
+    parts = get_args(annotation)
+    return any(is_location(part, list(get_args(part)[1:]), local=local) for part in parts)

@@ -227,4 +227,5 @@ def _explain(item: dict[str, Any]) -> str:
     message = str(item["msg"]).removeprefix("Value error, ")
     message = message.replace("a valid tuple", "a list in brackets")
     # The short form: a few aliases of YAML make a value whose full one fills the memory.
-    return f"{path}: {message[:1].lower()}{message[1:]}, got {_REPR.repr(item.get('input'))}"
+    value = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", _REPR.repr(item.get("input")))
+    return f"{path}: {message[:1].lower()}{message[1:]}, got {value}"

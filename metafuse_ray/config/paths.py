@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metafuse_ray.config.kinds import is_location
+from metafuse_ray.config.location import is_uri, join
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError
 
@@ -18,14 +19,20 @@ _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Where Ray tells the driver of a submitted job what was submitted."""
 
 
-def locations(node: type = RunConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the name of every setting that is a path or URI, but the root."""
+def locations(node: type = RunConfig, prefix: str = "", *, local: bool = False) -> Iterator[str]:
+    """Yield the name of every setting that is a path or URI, but the root.
+
+    Args:
+        node: Part of the settings.
+        prefix: Its name, with a dot.
+        local: Only of those that cannot be a URI.
+    """
     for field in dataclasses.fields(node):
         info = node.__pydantic_fields__[field.name]
         kind = info.annotation
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            yield from locations(kind, f"{prefix}{field.name}.")
-        elif prefix and is_location(kind, info.metadata):
+            yield from locations(kind, f"{prefix}{field.name}.", local=local)
+        elif prefix and is_location(kind, info.metadata, local=local):
             yield f"{prefix}{field.name}"
 
 
@@ -35,7 +42,8 @@ def rooted(
     """Return the settings with their paths below the root, if there is one.
 
     Without a root, a job on a cluster that was there before takes its paths from the working
-    folder, which the actors do not share; any other job leaves them as they are.
+    folder, which the actors do not share; any other job leaves them as they are. The same goes
+    for what must lie on a disk where the root is a URI.
 
     Args:
         tree: Valid settings, as `metafuse_ray.config.load.config_tree` returns them.
@@ -56,15 +64,19 @@ def rooted(
         if copied:
             raise ConfigError(f"root={root}: {_VANISHES}", key="root")
         root = str(Path.cwd() / root)
-    used = [name for name in relative if name.split(".")[0] in sections]
-    if copied and not root and used:
+    on_disk = set(locations(local=True)) if root and is_uri(root) else set()
+    lost = [name for name in relative if copied and (not root or name in on_disk)]
+    used = [name for name in lost if name.split(".")[0] in sections]
+    if used:
         listed = ", ".join(f"{name}={relative[name]}" for name in used)
         raise ConfigError(f"{listed}: {_VANISHES}, or give absolute paths", keys=tuple(used))
     joins = tree["cluster"]["address"] or environment.get("RAY_ADDRESS")
-    base = root or (str(Path.cwd()) if joins and not copied else None)
-    changed = (
-        {name: f"{base.rstrip('/')}/{value}" for name, value in relative.items()} if base else {}
-    )
+    here = str(Path.cwd()) if joins and not copied else None
+    changed = {
+        name: join(base, value)
+        for name, value in relative.items()
+        if (base := here if name in on_disk else root or here)
+    }
     return _with(tree, {"root": root, **changed})
 
 
@@ -85,7 +97,7 @@ def _is_copy(environment: Mapping[str, str]) -> bool:
 
 
 def _is_absolute(text: str) -> bool:
-    return "://" in text or Path(text).is_absolute()
+    return is_uri(text) or Path(text).is_absolute()
 
 
 def _get(tree: Mapping[str, Any], name: str) -> Any:

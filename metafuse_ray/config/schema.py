@@ -17,6 +17,7 @@ from metafuse_ray.config.kinds import (
     GridSize,
     Int,
     IntRange,
+    LocalPath,
     Location,
     NaturalFloat,
     NaturalInt,
@@ -57,10 +58,13 @@ Calibration = Literal["exact", "none"] | PositiveFloat
 class DataConfig:
     """Recordings, crops, heatmaps and shards."""
 
-    sequence: Location | None = None
+    sequence: LocalPath | None = None
     """Folder of a recording in the CMU Panoptic layout (read by prepare)."""
     shards: Location = "runs/shards"
-    """Folder of the task shards: written by simulate and prepare, read by all other jobs."""
+    """Folder of the task shards, a path or a URI (s3://bucket/shards): written by simulate and
+    prepare, read by all other jobs."""
+    cache_dir: LocalPath | None = None
+    """Where each node keeps what it reads of shards at a URI; the user's cache where empty."""
     camera_type: Literal["hd", "vga", "kinect-color"] = "hd"
     """Which cameras of a Panoptic calibration to use."""
     cameras: Some[str] | None = None
@@ -99,9 +103,9 @@ class SimulateConfig:
 
     cameras: PositiveInt = 24
     """Cameras of the procedural dome (ignored with a calibration file)."""
-    calibration: Location | None = None
+    calibration: LocalPath | None = None
     """A Panoptic calibration file to film with; a procedural dome where empty."""
-    motion: Location | None = None
+    motion: LocalPath | None = None
     """Motion: a mocap .npz or a Panoptic recording's folder; procedural where empty."""
     clips: SeveralInt = 24
     """Clips to film; a recording is cut into as many as it fills, and at least two."""
@@ -125,9 +129,9 @@ class BackboneConfig:
 
     name: Literal["blazepose"] = "blazepose"
     """Which backbone."""
-    file: Location | None = None
+    file: LocalPath | None = None
     """The backbone's weights; fetched once into the cache where empty."""
-    cache_dir: Location | None = None
+    cache_dir: LocalPath | None = None
     """Where fetched backbones are kept; the user's cache folder where empty."""
     batch_size: PositiveInt = 32
     """Crops handed to a backbone worker at a time."""

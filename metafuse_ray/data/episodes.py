@@ -125,7 +125,7 @@ class EpisodeSampler:
             most = len(rows) // 2
             remedy = f"set episode.shots to {most} or less, or " if most else ""
             raise NotEnoughFramesError(
-                f"pair {pair} in {self.shards.directory}: {len(rows)} training images are seen by"
+                f"pair {pair} in {self.shards.location}: {len(rows)} training images are seen by"
                 f" both views, but episode.shots={self.shots} needs {2 * self.shots} (K support"
                 f" and K query); {remedy}record more",
                 pair=str(pair),

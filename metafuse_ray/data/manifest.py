@@ -70,7 +70,15 @@ class Manifest:
                 path=str(directory),
             )
         with storage_errors(path, "reading"):
-            text = path.read_bytes()
+            return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, text: bytes, path: str) -> Manifest:
+        """Read the content of a `manifest.json`.
+
+        Raises:
+            ShardFormatError: It is of another version, damaged or altered.
+        """
         try:
             tree = unseal(text)
             version = tree["schema_version"]
@@ -78,7 +86,7 @@ class Manifest:
                 raise ShardFormatError(
                     f"{path}: schema version {version}, expected {SCHEMA_VERSION}; make the shards"
                     " again with this version of the package",
-                    path=str(path),
+                    path=path,
                 )
             tree["grid"] = (int(tree["grid"][0]), int(tree["grid"][1]))
             tree["train_cameras"] = tuple(tree["train_cameras"])
@@ -86,7 +94,7 @@ class Manifest:
             return cls(**tree)
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ShardFormatError(
-                f"{path} is damaged ({error}); make the shards again", path=str(path)
+                f"{path} is damaged ({error}); make the shards again", path=path
             ) from None
 
 
@@ -97,22 +105,28 @@ def is_replaceable(directory: Path) -> bool:
     )
 
 
-def verify_file(path: Path, expected: Mapping[str, Any] | None) -> None:
+def verify_file(path: Path, expected: Mapping[str, Any] | None, shown: str | None = None) -> None:
     """Compare a file with the size and digest of its manifest.
+
+    Args:
+        path: The file.
+        expected: What the manifest says of it.
+        shown: Where it lies, for the reader; ``path`` where empty.
 
     Raises:
         ShardFormatError: Missing, truncated or altered, or the manifest does not list it.
     """
+    shown = shown or str(path)
     remedy = "copy it again from its source, or make the shards again"
     if expected is None:
-        raise ShardFormatError(f"{path} is not listed in {MANIFEST_FILE}; {remedy}", path=str(path))
+        raise ShardFormatError(f"{shown} is not listed in {MANIFEST_FILE}; {remedy}", path=shown)
     if not path.is_file():
-        raise ShardFormatError(f"{path} is missing; {remedy}", path=str(path))
+        raise ShardFormatError(f"{shown} is missing; {remedy}", path=shown)
     size = path.stat().st_size
     if size != expected["bytes"]:
         raise ShardFormatError(
-            f"{path}: {size} bytes, expected {expected['bytes']}: truncated or altered; {remedy}",
-            path=str(path),
+            f"{shown}: {size} bytes, expected {expected['bytes']}: truncated or altered; {remedy}",
+            path=shown,
         )
     digest = xxhash.xxh3_64()
     with storage_errors(path, "reading"), path.open("rb") as file:
@@ -120,7 +134,7 @@ def verify_file(path: Path, expected: Mapping[str, Any] | None) -> None:
             digest.update(chunk)
     if digest.hexdigest() != expected["xxh3_64"]:
         raise ShardFormatError(
-            f"{path}: checksum {digest.hexdigest()}, expected {expected['xxh3_64']}: its bytes"
+            f"{shown}: checksum {digest.hexdigest()}, expected {expected['xxh3_64']}: its bytes"
             f" were altered; {remedy}",
-            path=str(path),
+            path=shown,
         )

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from metafuse_ray.config.location import is_uri
 from metafuse_ray.data.arrow_files import (
     HashingFile,
     camera_schema,
@@ -35,6 +36,7 @@ from metafuse_ray.data.blocks import TRAIN, CameraBlock, SampleBlock
 from metafuse_ray.data.folds import fold_split
 from metafuse_ray.data.manifest import MANIFEST_FILE, Manifest, is_replaceable, verify_file
 from metafuse_ray.data.storage import atomic_directory
+from metafuse_ray.data.stored_shards import StoredShards
 from metafuse_ray.errors import DataError, ShardFormatError, StorageError
 from metafuse_ray.geometry.crop import apply_affine
 from metafuse_ray.geometry.rig import Rig
@@ -266,7 +268,11 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 class ShardSet:
-    """A shard set on disk; files open, and are verified, when first used.
+    """A shard set on disk, or at a URI; files open, and are verified, when first used.
+
+    Attributes:
+        location: Where it lies: a path or a URI.
+        directory: Where its files lie on this machine; those at a URI once they are used.
 
     Example::
 
@@ -274,18 +280,30 @@ class ShardSet:
         block = shards.camera("00_03").gather(np.arange(8))
     """
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
+    def __init__(
+        self, directory: Path, manifest: Manifest, stored: StoredShards | None = None
+    ) -> None:
+        self.location = stored.uri if stored else str(directory)
         self.directory = directory
         self.manifest = manifest
+        self._stored = stored
         self.rig = Rig.from_dict(manifest.rig)
         self.skeleton = skeleton_by_name(manifest.skeleton)
         self._cameras: dict[str, CameraShard] = {}
         self._samples: SampleBlock | None = None
 
     @classmethod
-    def open(cls, directory: str | Path) -> ShardSet:
-        """Read the manifest of a shard set; see `Manifest.read` for the errors."""
-        path = Path(directory)
+    def open(cls, location: str | Path, cache: str | Path | None = None) -> ShardSet:
+        """Read the manifest of a shard set; see `Manifest.read` for the errors.
+
+        Args:
+            location: A path or a URI.
+            cache: Where files at a URI are kept on this machine; see `StoredShards`.
+        """
+        if is_uri(location):
+            stored = StoredShards(str(location), cache)
+            return cls(stored.copy, stored.manifest, stored)
+        path = Path(location)
         return cls(path, Manifest.read(path))
 
     @property
@@ -314,7 +332,7 @@ class ShardSet:
         if name not in self._cameras or self._cameras[name].changed:
             self.rig[name]
             self._cameras.pop(name, None)
-            path = self.directory / _camera_file(name)
+            path = self._path(_camera_file(name))
             self._cameras[name] = CameraShard(path, self.manifest, len(self.skeleton.joints))
         return self._cameras[name]
 
@@ -323,7 +341,7 @@ class ShardSet:
 
         The files that are open stay so; see `metafuse_ray.data.folds.fold_split` for the rest.
         """
-        folded = ShardSet(self.directory, self.manifest)
+        folded = ShardSet(self.directory, self.manifest, self._stored)
         folded._cameras = self._cameras
         split = fold_split(self.samples, number, folds, margin)
         folded._samples = replace(self.samples, split=split)
@@ -333,8 +351,11 @@ class ShardSet:
         """Return the row numbers of a split, in order of clip, frame and person."""
         return np.flatnonzero(self.samples.split == split)
 
+    def _path(self, file: str) -> Path:
+        return self._stored.fetch(file) if self._stored else self.directory / file
+
     def _read_samples(self) -> SampleBlock:
-        path = self.directory / _SAMPLES
+        path = self._path(_SAMPLES)
         joints = len(self.skeleton.joints)
         verify_file(path, self.manifest.files.get(_SAMPLES))
         _, batches = map_file(path, sample_schema(joints))

@@ -97,7 +97,7 @@ def _rigs_with_frames(
             break
     if not drawn:
         raise NotEnoughFramesError(
-            f"no rig of {views} test cameras in {shards.directory} has {max(most, 1)} training"
+            f"no rig of {views} test cameras in {shards.location} has {max(most, 1)} training"
             " samples and a test sample seen by two or more of its views; lower"
             " evaluate.labelled_frames, or record more",
             frames=most,

@@ -132,7 +132,9 @@ class CellWorker:
     def _load_test_batch(self, data: str, fold: int, rig: tuple[str, ...]) -> RigBatch:
         config = self._configs[data]
         other = config.evaluate.test_shards
-        shards = ShardSet.open(other) if other else self._shards(data, fold)
+        shards = self._shards(data, fold)
+        if other:
+            shards = ShardSet.open(other, config.data.cache_dir)
         rows = test_rows(shards, rig, config.evaluate.test_frames, other is not None)
         return load_rig_batch(shards, rig, rows)
 

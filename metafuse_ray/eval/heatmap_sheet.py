@@ -62,7 +62,8 @@ def heatmap_sheet(
     adapted, batch = worker.adapt(cell)
     if not isinstance(adapted, FusedRig):
         return None
-    shards = ShardSet.open(config.evaluate.test_shards or config.data.shards)
+    location = config.evaluate.test_shards or config.data.shards
+    shards = ShardSet.open(location, config.data.cache_dir)
     return adapted_sheet(config, cell, adapted.adapted, batch, shards, path)
 
 

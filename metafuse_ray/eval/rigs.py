@@ -135,7 +135,7 @@ def test_rows(shards: ShardSet, rig: Sequence[str], most: int, whole: bool) -> n
     rows = rig_rows(shards, rig, rows)
     if len(rows) == 0:
         raise NotEnoughFramesError(
-            f"no test sample in {shards.directory} is seen by two or more views of the rig"
+            f"no test sample in {shards.location} is seen by two or more views of the rig"
             f" {' '.join(rig)}; choose other cameras",
             rig=tuple(rig),
         )

@@ -108,7 +108,7 @@ def pairs_to_judge(
         raise NotEnoughFramesError(
             f"tune.labelled_frames={tune.labelled_frames} needs held-out pairs with"
             f" {_PLACES * tune.labelled_frames} training images seen by both views, and in"
-            f" {shards.directory} the most is {most}; set it to {max(1, most // _PLACES)}, hold out"
+            f" {shards.location} the most is {most}; set it to {max(1, most // _PLACES)}, hold out"
             " more cameras (tune.held_out_cameras), or record more",
             frames=most,
         )

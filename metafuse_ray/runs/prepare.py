@@ -17,8 +17,9 @@ from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.blocks import CameraBlock
 from metafuse_ray.data.labels import ProjectedLabels, cube_side, project_labels
+from metafuse_ray.data.open_shards import shards_to_write
 from metafuse_ray.data.recording import Recording, read_recording
-from metafuse_ray.data.shards import ShardSet, ShardWriter, export_parquet
+from metafuse_ray.data.shards import ShardWriter
 from metafuse_ray.data.splits import split_cameras
 from metafuse_ray.geometry.camera import Camera
 from metafuse_ray.models.backbone import PoseBackbone
@@ -29,7 +30,7 @@ from metafuse_ray.progress import track
 _log = logging.getLogger(__name__)
 
 
-def prepare(config: RunConfig, make_backbone: Callable[[], PoseBackbone] | None = None) -> Path:
+def prepare(config: RunConfig, make_backbone: Callable[[], PoseBackbone] | None = None) -> str:
     """Run the backbone over the images of ``data.sequence`` and write ``data.shards``.
 
     Images, backbone and output folder are checked before any work starts.
@@ -39,7 +40,7 @@ def prepare(config: RunConfig, make_backbone: Callable[[], PoseBackbone] | None 
         make_backbone: Picklable factory of another backbone than that of the configuration.
 
     Returns:
-        The shard folder; an older shard set there is replaced once the new one is whole.
+        Where the shards are; an older shard set there is replaced once the new one is whole.
 
     Raises:
         MetaFuseError: A setting, calibration, label, image or the backbone cannot be used, or the
@@ -49,25 +50,23 @@ def prepare(config: RunConfig, make_backbone: Callable[[], PoseBackbone] | None 
     backbone = make_backbone()  # fetched and verified here, once, before the actors ask for it
     recording = read_recording(config.data, backbone.skeleton)
     train, test = split_cameras(config.data, recording.rig.names, config.seed)
-    directory = Path(config.data.shards)
-    with ShardWriter(
-        directory,
-        rig=recording.rig,
-        skeleton=backbone.skeleton,
-        grid=config.data.grid,
-        crop_px=config.data.crop_px,
-        dtype=config.data.heatmap_dtype,
-        train_cameras=train,
-        test_cameras=test,
-        source=_source(config, recording, backbone),
-    ) as writer:
+    with (
+        shards_to_write(config.data) as directory,
+        ShardWriter(
+            directory,
+            rig=recording.rig,
+            skeleton=backbone.skeleton,
+            grid=config.data.grid,
+            crop_px=config.data.crop_px,
+            dtype=config.data.heatmap_dtype,
+            train_cameras=train,
+            test_cameras=test,
+            source=_source(config, recording, backbone),
+        ) as writer,
+    ):
         writer.append_samples(recording.samples)
         _write_cameras(config, recording, make_backbone, writer)
-    if config.data.export_parquet:
-        target = directory.with_name(f"{directory.name}-parquet")
-        export_parquet(ShardSet.open(directory), target)
-        _log.info("the same as Parquet: %s", target)
-    return directory
+    return config.data.shards
 
 
 def fetch_backbone(config: RunConfig) -> Path:

@@ -44,7 +44,7 @@ def _first_test_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
     views, names = config.evaluate.views[0], shards.manifest.test_cameras
     if len(names) < views:
         raise ConfigError(
-            f"{_KEY}: {shards.directory} has {len(names)} test cameras, too few for a rig of"
+            f"{_KEY}: {shards.location} has {len(names)} test cameras, too few for a rig of"
             f" {views} views (evaluate.views); name the rig's cameras, from"
             f" {', '.join(shards.rig.names)}",
             key=_KEY,
@@ -58,7 +58,7 @@ def _check_names(cameras: Sequence[str], shards: ShardSet) -> None:
     unknown = [name for name in cameras if name not in shards.rig.names]
     if unknown:
         raise ConfigError(
-            f"{_KEY}: {shards.directory} has no camera {', '.join(unknown)}; it has {known}",
+            f"{_KEY}: {shards.location} has no camera {', '.join(unknown)}; it has {known}",
             key=_KEY,
             cameras=unknown,
             known=shards.rig.names,

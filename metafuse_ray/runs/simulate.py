@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from metafuse_ray.config.load import config_tree
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.blocks import TEST, TRAIN
 from metafuse_ray.data.dome.simulate import DomePlan
 from metafuse_ray.data.dome.simulate import simulate as plan_dome
-from metafuse_ray.data.shards import ShardSet, ShardWriter, export_parquet
+from metafuse_ray.data.open_shards import shards_to_write
+from metafuse_ray.data.shards import ShardWriter
 from metafuse_ray.data.splits import split_cameras
 from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.progress import track
@@ -20,11 +20,11 @@ _ROWS = 256
 """Rows drawn at a time: a long clip at 64 x 64 would fill the memory."""
 
 
-def simulate(config: RunConfig) -> Path:
+def simulate(config: RunConfig) -> str:
     """Film the simulated dome of ``config.simulate`` into ``config.data.shards``.
 
     Returns:
-        The shard folder; an older shard set there is replaced once the new one is whole.
+        Where the shards are; an older shard set there is replaced once the new one is whole.
 
     Raises:
         MetaFuseError: A setting, calibration or motion cannot be used, or the folder cannot be
@@ -32,32 +32,30 @@ def simulate(config: RunConfig) -> Path:
     """
     plan = plan_dome(config.simulate, config.data, config.seed)
     train, test = split_cameras(config.data, plan.rig.names, config.seed)
-    directory = Path(config.data.shards)
     _log.info(
         "filming %d clips of %s motion with %d cameras (%d kept for testing) into %s",
         len(plan.clips),
         config.simulate.motion or "procedural",
         len(plan.rig),
         len(test),
-        directory,
+        config.data.shards,
     )
-    with ShardWriter(
-        directory,
-        rig=plan.rig,
-        skeleton=plan.skeleton,
-        grid=config.data.grid,
-        crop_px=config.data.crop_px,
-        dtype=config.data.heatmap_dtype,
-        train_cameras=train,
-        test_cameras=test,
-        source=_source(config),
-    ) as writer:
+    with (
+        shards_to_write(config.data) as directory,
+        ShardWriter(
+            directory,
+            rig=plan.rig,
+            skeleton=plan.skeleton,
+            grid=config.data.grid,
+            crop_px=config.data.crop_px,
+            dtype=config.data.heatmap_dtype,
+            train_cameras=train,
+            test_cameras=test,
+            source=_source(config),
+        ) as writer,
+    ):
         _write_clips(plan, writer)
-    if config.data.export_parquet:
-        target = directory.with_name(f"{directory.name}-parquet")
-        export_parquet(ShardSet.open(directory), target)
-        _log.info("the same as Parquet: %s", target)
-    return directory
+    return config.data.shards
 
 
 def _write_clips(plan: DomePlan, writer: ShardWriter) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ConfigError
@@ -21,8 +19,8 @@ def open_test_shards(config: RunConfig, shards: ShardSet) -> ShardSet:
     other = config.evaluate.test_shards
     if other is None:
         return shards
-    test_shards = ShardSet.open(other)
-    if Path(other).resolve() == shards.directory.resolve():
+    test_shards = ShardSet.open(other, config.data.cache_dir)
+    if test_shards.directory.resolve() == shards.directory.resolve():
         raise ConfigError(
             f"{_KEY}: {other} is data.shards itself, and its labelled frames would become test"
             " frames; leave it empty to test on the held-out frames of data.shards",

@@ -35,7 +35,7 @@ def load_meta_weights(config: RunConfig, shards: ShardSet) -> FusionWeights:
     if grid != shards.grid:
         raise CheckpointError(
             f"{checkpoint} was trained on heatmaps of {grid[0]} x {grid[1]}, the shards"
-            f" {shards.directory} hold {shards.grid[0]} x {shards.grid[1]}; train on these shards,"
+            f" {shards.location} hold {shards.grid[0]} x {shards.grid[1]}; train on these shards,"
             " or make them again with data.grid of the run",
             path=checkpoint,
         )
@@ -52,7 +52,7 @@ def refuse_trained_cameras(config: RunConfig, shards: ShardSet) -> None:
     trained = trained_on(Path(run), shards, shards.manifest.test_cameras)
     if trained:
         raise CheckpointError(
-            f"{run} was trained on {', '.join(trained)}, test cameras of {shards.directory}: what"
+            f"{run} was trained on {', '.join(trained)}, test cameras of {shards.location}: what"
             " it reaches there says nothing about new cameras; train on these shards, or evaluate"
             " on shards with its own test cameras",
             path=run,

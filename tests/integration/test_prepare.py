@@ -81,8 +81,8 @@ def _config(recording: Path, shards: Path, *overrides: str, backend: str = "ray"
     )
 
 
-def _digests(shards: Path) -> dict[str, dict]:
-    return json.loads((shards / "manifest.json").read_text())["files"]
+def _digests(shards: str | Path) -> dict[str, dict]:
+    return json.loads((Path(shards) / "manifest.json").read_text())["files"]
 
 
 def _left_behind(folder: Path) -> list[str]:

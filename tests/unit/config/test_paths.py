@@ -57,6 +57,35 @@ def test_a_root_may_be_a_uri_and_come_from_the_environment() -> None:
     assert resolve("root=/b", environment=environment).data.shards == "/b/runs/shards"
 
 
+def test_names_are_joined_to_a_uri_before_its_query() -> None:
+    config = resolve("root=s3://bucket/a/?region=eu-west-1", environment={})
+    assert config.data.shards == "s3://bucket/a/runs/shards?region=eu-west-1"
+
+
+def test_what_must_lie_on_a_disk_is_not_looked_for_at_a_uri() -> None:
+    config = resolve("root=s3://bucket", "data.sequence=dome", environment={})
+    assert (config.data.sequence, config.output.dir) == ("dome", "s3://bucket/runs/latest")
+    with pytest.raises(ConfigError, match=r"data\.sequence=dome: relative to the copy"):
+        resolve("root=s3://bucket", "data.sequence=dome", environment=SUBMITTED)
+    for key in set(locations(local=True)):
+        with pytest.raises(ConfigError, match=f"{key}: expected a path on this machine, not a URI"):
+            load_config(None, [f"{key}=s3://bucket/there"])
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [("s3://key:secret@bucket/a", "hold no secret key"), ("s3:///a", "names a bucket")],
+)
+def test_a_uri_holds_a_bucket_and_no_secret(uri: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=rf"data\.shards: a URI .*{says}") as it:
+        load_config(None, [f"data.shards={uri}"])
+    assert ":secret" not in it.value.message
+
+
+def test_a_file_uri_is_a_path() -> None:
+    assert load_config(None, ["data.shards=file:///a%20b/c"]).data.shards == "/a b/c"
+
+
 def test_a_submitted_job_refuses_paths_in_its_copy_of_the_working_folder() -> None:
     with pytest.raises(ConfigError, match="vanishes with the job; set root") as it:
         resolve(environment=SUBMITTED)

@@ -26,7 +26,7 @@ def config(folder, *more: str):
 
 def test_the_shards_hold_what_was_filmed(tmp_path):
     settings = config(tmp_path / "shards", "seed=4")
-    assert simulate(settings) == tmp_path / "shards"
+    assert simulate(settings) == str(tmp_path / "shards")
     shards = ShardSet.open(tmp_path / "shards")
     assert shards.manifest.train_cameras == ("00_00", "00_01", "00_02")
     assert shards.manifest.test_cameras == ("00_03",)
