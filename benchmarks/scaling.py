@@ -157,17 +157,19 @@ class EmulatedWorker:
     def __init__(self, config: RunConfig, device: str) -> None:
         rows, columns = config.data.grid
         random = np.random.default_rng(0)
-        self.omega = random.normal(size=(rows, columns)).astype(np.float32)
-        self.theta = random.normal(size=(rows * columns, 2, 3)).astype(np.float32)
+        shapes = {"omega": (rows, columns), "theta": (rows * columns, 2, 3)}
+        self.arrays = {
+            name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()
+        }
 
     def open(self, cameras: tuple[str, ...]) -> None:
         """There is nothing to open."""
 
     def run(self, weights: Weights, task: Task) -> MetaGradient:
         """Sleep and answer."""
-        seconds = float(weights.omega[0, 0])
+        seconds = float(weights.arrays["omega"][0, 0])
         time.sleep(seconds)
-        return MetaGradient(task, self.omega, self.theta, 1.0, 1.0, seconds)
+        return MetaGradient(task, self.arrays, 1.0, 1.0, seconds)
 
 
 class Bench:
@@ -191,7 +193,7 @@ class Bench:
         pool = open_pool(self.config, pairs)
         self.reducer = pool if isinstance(pool, Reducer) else FlatReducer(pool, None)
         start = start_weights(config.model, config.data.grid, config.seed)
-        self.outer = OuterOptimizer(start, config.outer)
+        self.outer = OuterOptimizer(start.named, config.outer)
 
     def round(self, tasks: Sequence[Task], seconds: float | None = None) -> dict[str, float]:
         """Run a round; with ``seconds``, of tasks that sleep so long.
@@ -205,8 +207,8 @@ class Bench:
             started = time.perf_counter()
             weights = self.outer.weights
             if seconds is not None:
-                weights.omega[0, 0] = seconds
-            self.outer.step(*self.reducer.reduce_round(weights, tasks).mean())
+                weights.arrays["omega"][0, 0] = seconds
+            self.outer.step(self.reducer.reduce_round(weights, tasks).mean())
             wall = time.perf_counter() - started
         parts = {name: watch.seconds[name] for name in dict.fromkeys(name for name, *_ in PARTS)}
         rest = wall - sum(parts.values())

@@ -72,7 +72,7 @@ def run_trial(sweep: Sweep, settings: Settings, report: Callable[[Score], None])
     with closing(
         RayTaskPool(config, [*sweep.train_pairs, *sweep.held_out_pairs], HeldOutWorker)
     ) as pool:
-        start = start_weights(config.model, shards.grid, config.seed)
+        start = start_weights(config.model, shards.grid, config.seed).named
         trainer = MetaTrainer(config, sweep.train_pairs, pool, start)
         checkpoint = newest_checkpoint(folder)
         if checkpoint is not None and checkpoint.round <= left[0]:

@@ -28,8 +28,7 @@ from metafuse_ray.data.sealed_json import digest, seal, unseal
 from metafuse_ray.data.storage import atomic_directory, is_leftover, storage_errors
 from metafuse_ray.errors import CheckpointError
 from metafuse_ray.meta.trainer import MetaTrainer
-from metafuse_ray.meta.weights_file import MODEL_FILE, load_weights, weights_bytes
-from metafuse_ray.models.start import FusionWeights
+from metafuse_ray.meta.weights_file import MODEL_FILE, read_tensors, weights_bytes
 
 _log = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "checkpoints"
@@ -45,7 +44,7 @@ class Checkpoint:
     Attributes:
         round: Outer steps taken.
         bad_tasks: Tasks left out so far because their loss was not finite.
-        weights: Omega and theta.
+        weights: The meta-weights by name.
         optimizer: The outer optimiser's state, as `OuterOptimizer.state_tensors` named it.
         config: The settings of the run, as a plain tree.
         shards: Digest of the shards' manifest.
@@ -54,7 +53,7 @@ class Checkpoint:
     path: Path
     round: int
     bad_tasks: int
-    weights: FusionWeights
+    weights: Mapping[str, torch.Tensor]
     optimizer: Mapping[str, torch.Tensor]
     config: Mapping[str, Any]
     shards: str
@@ -78,7 +77,7 @@ def save_checkpoint(
         StorageError: The disk is full or the folder cannot be written.
     """
     contents = {
-        MODEL_FILE: weights_bytes(trainer.outer.fusion_weights, trainer.round, cameras),
+        MODEL_FILE: weights_bytes(trainer.outer.tensors, trainer.round, cameras),
         OPTIMIZER_FILE: save(trainer.outer.state_tensors()),
     }
     state = {
@@ -135,7 +134,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             path=path,
             round=int(state["round"]),
             bad_tasks=int(state["bad_tasks"]),
-            weights=load_weights(path / MODEL_FILE),
+            weights=read_tensors(path / MODEL_FILE),
             optimizer=load(contents[OPTIMIZER_FILE]),
             config=dict(state["config"]),
             shards=str(state["shards"]),

@@ -1,47 +1,45 @@
-"""The outer step: omega and theta along the averaged gradient of a round."""
+"""The outer step: the meta-weights along the averaged gradient of a round."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 
 from metafuse_ray.config.schema import OuterConfig
-from metafuse_ray.meta.tasks import Weights
-from metafuse_ray.models.start import FusionWeights
+from metafuse_ray.meta.reduce import norm_of
+from metafuse_ray.meta.tasks import Arrays, Weights
 
 
 class OuterOptimizer:
     """Holds the meta-weights and their optimiser.
 
     Args:
-        start: Initial omega and theta.
+        start: Initial meta-weights by name.
         settings: Step sizes (beta), and optimiser.
     """
 
-    def __init__(self, start: FusionWeights, settings: OuterConfig) -> None:
+    def __init__(self, start: Mapping[str, torch.Tensor], settings: OuterConfig) -> None:
         self.settings = settings
-        self.omega = torch.nn.Parameter(start.omega.clone())
-        self.theta = torch.nn.Parameter(start.theta.clone())
-        lr_omega = settings.lr if settings.lr_omega is None else settings.lr_omega
+        self.parameters = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
+        rates = {} if settings.lr_omega is None else {"omega": settings.lr_omega}
         groups = [
-            {"params": [self.omega], "lr": lr_omega},
-            {"params": [self.theta], "lr": settings.lr},
+            {"params": [parameter], "lr": rates.get(name, settings.lr)}
+            for name, parameter in self.parameters.items()
         ]
         kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[settings.optimizer]
         # foreach=False: one plain order of operations, whatever the device.
         self.optimizer = kind(groups, lr=settings.lr, foreach=False)
 
     @property
-    def weights(self) -> Weights:
-        """The current meta-weights, as arrays of their own."""
-        return Weights(self.omega.detach().numpy().copy(), self.theta.detach().numpy().copy())
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The current meta-weights."""
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
 
     @property
-    def fusion_weights(self) -> FusionWeights:
-        """The current meta-weights, as tensors."""
-        return FusionWeights(self.omega.detach(), self.theta.detach())
+    def weights(self) -> Weights:
+        """The same as arrays of their own."""
+        return Weights({name: tensor.numpy().copy() for name, tensor in self.tensors.items()})
 
     def state_tensors(self) -> dict[str, torch.Tensor]:
         """Return the optimiser's state, each tensor named ``<number of parameter>.<what>``."""
@@ -52,39 +50,42 @@ class OuterOptimizer:
             if value is not None
         }
 
-    def restore(self, weights: FusionWeights, state: Mapping[str, torch.Tensor]) -> None:
+    def restore(
+        self, weights: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
+    ) -> None:
         """Take over the meta-weights and the optimiser's state of a checkpoint.
 
         Raises:
             ValueError: They do not fit this model or this optimiser.
         """
-        parameters = (self.omega, self.theta)
+        parameters = list(self.parameters.values())
         values: dict[int, dict[str, torch.Tensor]] = {}
         for key, tensor in state.items():
             number, _, name = key.partition(".")
-            if number not in ("0", "1") or tensor.shape not in (
-                torch.Size(),
-                parameters[int(number)].shape,
-            ):
+            known = number in map(str, range(len(parameters)))
+            if not known or tensor.shape not in (torch.Size(), parameters[int(number)].shape):
                 raise ValueError(f"{key} of shape {tuple(tensor.shape)} is no state of the model")
             values.setdefault(int(number), {})[name] = tensor
         with torch.no_grad():
-            for parameter, value in zip(parameters, (weights.omega, weights.theta), strict=True):
-                if parameter.shape != value.shape:
+            for name, own in self.parameters.items():
+                if name not in weights:
+                    raise ValueError(f"there is no {name}")
+                if own.shape != weights[name].shape:
                     raise ValueError(
-                        f"weights of shape {tuple(value.shape)}, expected {tuple(parameter.shape)}"
+                        f"weights of shape {tuple(weights[name].shape)}, expected"
+                        f" {tuple(own.shape)}"
                     )
-                parameter.copy_(value)
+                own.copy_(weights[name])
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": values, "param_groups": groups})
 
-    def step(self, omega: np.ndarray, theta: np.ndarray) -> float:
+    def step(self, gradient: Arrays) -> float:
         """Take one outer step along the averaged gradient of a round.
 
         Returns:
             Norm of the gradient.
         """
-        self.omega.grad = torch.from_numpy(omega)
-        self.theta.grad = torch.from_numpy(theta)
+        for name, parameter in self.parameters.items():
+            parameter.grad = torch.from_numpy(gradient[name])
         self.optimizer.step()
-        return float(np.sqrt((omega**2).sum() + (theta**2).sum()))
+        return norm_of(gradient)

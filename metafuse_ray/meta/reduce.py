@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from metafuse_ray.meta.pool import RoundCounts, TaskPool
-from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
+from metafuse_ray.meta.tasks import Arrays, MetaGradient, Task, Weights
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,12 @@ class PartialSum:
     Attributes:
         level: 0 for a task, 1 for two of them, 2 for four.
         index: Place among the nodes of its level.
-        omega: (h, w) sum of the finite tasks' gradients; None where there is none.
-        theta: (H W, 2, 3) likewise.
+        arrays: Sums of the finite tasks' gradients; None where there is none.
     """
 
     level: int
     index: int
-    omega: np.ndarray | None
-    theta: np.ndarray | None
+    arrays: Arrays | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +64,8 @@ class RoundSum:
     parts: list[PartialSum]
     counts: RoundCounts = RoundCounts()  # noqa: RUF009 - frozen
 
-    def mean(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean outer gradient (omega, theta) of the finite tasks of a whole round.
+    def mean(self) -> dict[str, np.ndarray]:
+        """Return the mean outer gradient of the finite tasks of a whole round.
 
         Raises:
             ValueError: Tasks are missing, or none is finite.
@@ -75,10 +73,10 @@ class RoundSum:
         if len(self.parts) != 1:
             raise ValueError(f"{len(self.parts)} partial sums are not a round: join them first")
         (root,) = self.parts
-        if root.omega is None or root.theta is None:
+        if root.arrays is None:
             raise ValueError("no task of the round is finite, so there is no mean")
         share = np.float32(1 / sum(report.finite for report in self.reports))
-        return share * root.omega, share * root.theta
+        return {name: share * array for name, array in root.arrays.items()}
 
 
 def sum_gradients(
@@ -105,8 +103,8 @@ def sum_gradients(
                 finite,
             )
         )
-        omega, theta = _clipped(gradient, clip_norm) if finite else (None, None)
-        leaves.append(PartialSum(0, gradient.task.index, omega, theta))
+        arrays = _clipped(gradient.arrays, clip_norm) if finite else None
+        leaves.append(PartialSum(0, gradient.task.index, arrays))
     return RoundSum(_in_order(reports), _climb(leaves, tasks))
 
 
@@ -155,12 +153,16 @@ class FlatReducer:
         self._pool.close()
 
 
-def _clipped(gradient: MetaGradient, clip_norm: float | None) -> tuple[np.ndarray, np.ndarray]:
+def norm_of(arrays: Arrays) -> float:
+    """Return the Euclidean norm of all arrays together."""
+    return float(np.sqrt(sum((array**2).sum() for array in arrays.values())))
+
+
+def _clipped(arrays: Arrays, clip_norm: float | None) -> Arrays:
     if clip_norm is None:
-        return gradient.omega, gradient.theta
-    norm = float(np.sqrt((gradient.omega**2).sum() + (gradient.theta**2).sum()))
-    scale = np.float32(min(1.0, clip_norm / max(norm, 1e-12)))
-    return scale * gradient.omega, scale * gradient.theta
+        return arrays
+    scale = np.float32(min(1.0, clip_norm / max(norm_of(arrays), 1e-12)))
+    return {name: scale * array for name, array in arrays.items()}
 
 
 def _in_order(reports: Iterable[TaskReport]) -> list[TaskReport]:
@@ -184,9 +186,9 @@ def _climb(parts: Iterable[PartialSum], tasks: int) -> list[PartialSum]:
 
 def _parent(part: PartialSum, neighbour: PartialSum | None) -> PartialSum:
     level, index = part.level + 1, part.index >> 1
-    if neighbour is None or neighbour.omega is None or neighbour.theta is None:
-        return PartialSum(level, index, part.omega, part.theta)
-    if part.omega is None or part.theta is None:
-        return PartialSum(level, index, neighbour.omega, neighbour.theta)
+    other = None if neighbour is None else neighbour.arrays
+    if other is None or part.arrays is None:
+        return PartialSum(level, index, part.arrays if other is None else other)
     # IEEE addition commutes: which of the two came first changes no bit.
-    return PartialSum(level, index, part.omega + neighbour.omega, part.theta + neighbour.theta)
+    total = {name: array + other[name] for name, array in part.arrays.items()}
+    return PartialSum(level, index, total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.rig import CameraPair
+
+Arrays = Mapping[str, np.ndarray]
+"""By name: omega (h, w) and theta (H W, 2, 3) of Algorithm 1."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,9 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Omega (h, w) and theta (H W, 2, 3) as plain float32 arrays."""
+    """The meta-weights as plain arrays."""
 
-    omega: np.ndarray
-    theta: np.ndarray
+    arrays: Arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +40,14 @@ class MetaGradient:
     """What one task contributes to the outer step.
 
     Attributes:
-        omega: (h, w) gradient of the query loss with respect to the initial base map.
-        theta: (H W, 2, 3) likewise for the initial affine transforms.
+        arrays: Gradient of the query loss with respect to every learned array.
         support_loss: Before the first inner step.
         query_loss: After the last inner step.
         seconds: Wall time of the task on its worker.
     """
 
     task: Task
-    omega: np.ndarray
-    theta: np.ndarray
+    arrays: Arrays
     support_loss: float
     query_loss: float
     seconds: float
@@ -62,8 +62,7 @@ class MetaGradient:
         return bool(
             np.isfinite(self.support_loss)
             and np.isfinite(self.query_loss)
-            and np.isfinite(self.omega).all()
-            and np.isfinite(self.theta).all()
+            and all(np.isfinite(array).all() for array in self.arrays.values())
         )
 
 

@@ -1,11 +1,13 @@
-"""Algorithm 1, distributed: rounds of tasks, averaged outer gradients, one outer step each."""
+"""The outer loop, distributed: rounds of tasks, averaged outer gradients, one outer step each."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+
+import torch
 
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import AdaptationDivergedError
@@ -15,7 +17,6 @@ from metafuse_ray.meta.outer import OuterOptimizer
 from metafuse_ray.meta.pool import TaskPool
 from metafuse_ray.meta.reduce import FlatReducer, Reducer, TaskReport
 from metafuse_ray.meta.tasks import Task
-from metafuse_ray.models.start import FusionWeights
 from metafuse_ray.seeds import generator
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class MetaTrainer:
         config: The run.
         pairs: The camera pairs to train on, in a fixed order.
         pool: Where tasks run; a `Reducer` sums their gradients itself.
-        start: Initial omega and theta.
+        start: Initial meta-weights by name.
         sinks: Called with the record of every round.
     """
 
@@ -71,7 +72,7 @@ class MetaTrainer:
         config: RunConfig,
         pairs: Sequence[CameraPair],
         pool: TaskPool | Reducer,
-        start: FusionWeights,
+        start: Mapping[str, torch.Tensor],
         sinks: Sequence[Sink] = (),
     ) -> None:
         self.config = config
@@ -102,7 +103,7 @@ class MetaTrainer:
         results = summed.reports
         good = [result for result in results if result.finite]
         self._count_bad(results)
-        norm = self.outer.step(*summed.mean()) if good else float("nan")
+        norm = self.outer.step(summed.mean()) if good else float("nan")
         self.round += 1
         seconds = time.perf_counter() - started
         return RoundRecord(

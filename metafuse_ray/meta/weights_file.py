@@ -1,4 +1,4 @@
-"""`model.safetensors`: meta-learned omega and theta, and the cameras that they were learned on."""
+"""`model.safetensors`: what was meta-learned, and the cameras that it was learned on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
@@ -35,16 +36,18 @@ def pair_camera_digests(rig: Rig, pairs: Sequence[CameraPair]) -> dict[str, str]
 
 
 def weights_bytes(
-    weights: FusionWeights, round_number: int, cameras: Mapping[str, str] | None = None
+    weights: Mapping[str, torch.Tensor],
+    round_number: int,
+    cameras: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return the content of `model.safetensors`: omega (h, w) and theta (H W, 2, 3).
+    """Return the content of `model.safetensors`.
 
     Args:
-        weights: Omega and theta.
+        weights: By name, as `FusionWeights.named`.
         round_number: Outer steps taken.
         cameras: The cameras trained on, as `camera_digests` names them.
     """
-    tensors = {"omega": weights.omega.contiguous(), "theta": weights.theta.contiguous()}
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
     facts = {"round": round_number, "cameras": dict(cameras or {})}
     # One entry: several come in another order each time, and equal runs leave equal files.
     return save(tensors, {_FACTS: json.dumps(facts)})
@@ -57,11 +60,10 @@ def load_weights(run: Path) -> FusionWeights:
         CheckpointError: There are none, or they are damaged or of another shape.
     """
     path = weights_path(run)
+    tensors = read_tensors(path)
     try:
-        with storage_errors(path, "reading"):
-            tensors = load(path.read_bytes())
         omega, theta = tensors["omega"], tensors["theta"]
-    except (SafetensorError, KeyError, ValueError) as error:
+    except KeyError as error:
         raise CheckpointError(
             f"{path} holds no omega and theta ({error}); train again", path=str(path)
         ) from None
@@ -71,11 +73,25 @@ def load_weights(run: Path) -> FusionWeights:
             " and (h w, 2, 3); train again",
             path=str(path),
         )
-    if not (omega.isfinite().all() and theta.isfinite().all()):
+    return FusionWeights(omega.float(), theta.float())
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read all tensors of a weights file.
+
+    Raises:
+        CheckpointError: It is damaged, or a number is not finite.
+    """
+    try:
+        with storage_errors(path, "reading"):
+            tensors = load(path.read_bytes())
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); train again", path=str(path)) from None
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise CheckpointError(
             f"{path}: some weights are not finite: damaged; train again", path=str(path)
         )
-    return FusionWeights(omega.float(), theta.float())
+    return tensors
 
 
 def trained_cameras(run: Path) -> dict[str, str] | None:

@@ -68,8 +68,7 @@ class TaskWorker:
         omega, theta = (gradient.cpu().numpy() for gradient in result.gradients)
         return MetaGradient(
             task=task,
-            omega=omega,
-            theta=theta[0],
+            arrays={"omega": omega, "theta": theta[0]},
             support_loss=result.support_loss,
             query_loss=result.query_loss,
             seconds=time.perf_counter() - started,
@@ -78,8 +77,8 @@ class TaskWorker:
     def model(self, weights: Weights) -> AffineFusion:
         """Return the model of one pair with these weights, on the worker's device."""
         return AffineFusion(
-            torch.tensor(weights.omega, device=self.device),
-            torch.tensor(weights.theta, device=self.device)[None],
+            torch.tensor(weights.arrays["omega"], device=self.device),
+            torch.tensor(weights.arrays["theta"], device=self.device)[None],
             self.sampler.shards.grid,
             self.config.model.operator,
         )

@@ -31,6 +31,11 @@ class FusionWeights:
     omega: torch.Tensor
     theta: torch.Tensor
 
+    @property
+    def named(self) -> dict[str, torch.Tensor]:
+        """Both, by name."""
+        return {"omega": self.omega, "theta": self.theta}
+
 
 def start_weights(model: ModelConfig, grid: Grid, seed: int) -> FusionWeights:
     """Return the start named by ``model.start``; target and source grids are the same."""

@@ -66,7 +66,7 @@ def meta_train(config: RunConfig) -> Path:
         _log.info("%s has gone its %d rounds: nothing to do", run, checkpoint.round)
         return run
     pairs = _training_pairs(config, shards)
-    start = start_weights(config.model, shards.grid, config.seed)
+    start = start_weights(config.model, shards.grid, config.seed).named
     with closing(_open_pool(config, pairs)) as pool:
         start_run(config)
         trainer = MetaTrainer(config, pairs, pool, start)
@@ -80,8 +80,7 @@ def meta_train(config: RunConfig) -> Path:
         trainer.sinks = _sinks(config, run, trainer, shards.manifest.digest, cameras)
         trainer.fit(config.meta.rounds)
         with atomic_file(run / FINAL_FOLDER / MODEL_FILE) as path:
-            weights = trainer.outer.fusion_weights
-            path.write_bytes(weights_bytes(weights, trainer.round, cameras))
+            path.write_bytes(weights_bytes(trainer.outer.tensors, trainer.round, cameras))
     _log.info("weights: %s", run / FINAL_FOLDER / MODEL_FILE)
     return run
 

@@ -230,8 +230,7 @@ def _final_weights(sweep: Sweep, trial: Trial) -> Weights:
             " on with --resume: that trial is run again",
             path=str(folder),
         )
-    omega, theta = checkpoint.weights.omega, checkpoint.weights.theta
-    return Weights(omega.numpy(), theta.numpy())
+    return Weights({name: tensor.numpy() for name, tensor in checkpoint.weights.items()})
 
 
 def _best_yaml(sweep: Sweep, document: Mapping[str, Any]) -> str:

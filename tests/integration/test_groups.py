@@ -47,7 +47,7 @@ def config(*overrides: str) -> RunConfig:
 
 
 def train(settings: RunConfig, pool: TaskPool | Reducer) -> Weights:
-    trainer = MetaTrainer(settings, PAIRS, pool, random_start())
+    trainer = MetaTrainer(settings, PAIRS, pool, random_start().named)
     trainer.fit(ROUNDS)
     assert trainer.bad_tasks == ROUNDS
     return trainer.outer.weights
@@ -56,13 +56,13 @@ def train(settings: RunConfig, pool: TaskPool | Reducer) -> Weights:
 @pytest.fixture(scope="module")
 def expected() -> Weights:
     weights = train(config(), HerePool(config()))
-    assert not np.array_equal(weights.theta, random_start().theta.numpy())
+    assert not np.array_equal(weights.arrays["theta"], random_start().theta.numpy())
     return weights
 
 
 def check(found: Weights, expected: Weights) -> None:
-    assert np.array_equal(found.omega, expected.omega)
-    assert np.array_equal(found.theta, expected.theta)
+    assert np.array_equal(found.arrays["omega"], expected.arrays["omega"])
+    assert np.array_equal(found.arrays["theta"], expected.arrays["theta"])
 
 
 @pytest.fixture(scope="module")

@@ -36,8 +36,8 @@ def losses(records: list[RoundRecord]) -> list[tuple[float, float, float]]:
 def trained_in_process(config: RunConfig) -> tuple[Weights, list[RoundRecord]]:
     weights, records = train(config, InProcessPool(config, pairs_of(config)), ROUNDS)
     start = start_weights(config.model, (16, 16), config.seed)
-    assert not np.array_equal(weights.theta, start.theta.numpy())
-    assert not np.array_equal(weights.omega, start.omega.numpy())
+    assert not np.array_equal(weights.arrays["theta"], start.theta.numpy())
+    assert not np.array_equal(weights.arrays["omega"], start.omega.numpy())
     return weights, records
 
 
@@ -67,7 +67,7 @@ def test_gradients_return_in_the_order_of_the_tasks(tiny_shards: Path) -> None:
     config = settings(tiny_shards, "cluster.actors=2")
     pool = RayTaskPool(config, pairs_of(config))
     start = start_weights(config.model, (16, 16), config.seed)
-    weights = Weights(start.omega.numpy(), start.theta.numpy())
+    weights = Weights({name: tensor.numpy() for name, tensor in start.named.items()})
     tasks = round_tasks(config, pairs_of(config), 0)
     with closing(pool):
         for order in (tasks, tasks[::-1]):

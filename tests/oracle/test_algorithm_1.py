@@ -63,9 +63,10 @@ def start() -> FusionWeights:
 
 def train(config: RunConfig, shards: ShardSet) -> Result:
     pairs = shards.rig.subset(shards.manifest.train_cameras).pairs()
-    trainer = MetaTrainer(config, pairs, InProcessPool(config, pairs), start())
+    trainer = MetaTrainer(config, pairs, InProcessPool(config, pairs), start().named)
     trainer.fit(ROUNDS)
-    return Result(trainer.outer.omega.detach().double(), trainer.outer.theta.detach().double())
+    weights = trainer.outer.tensors
+    return Result(weights["omega"].double(), weights["theta"].double())
 
 
 def loss(omega: torch.Tensor, theta: torch.Tensor, images: FusionBatch) -> torch.Tensor:

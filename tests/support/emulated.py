@@ -35,9 +35,9 @@ class DrawnGradients:
             time.sleep(1)
         random = generator(self._seed, "drawn", task.round, task.index)
         scale = 10.0 ** random.integers(-3, 3)
-        omega = (weights.omega + scale * random.normal(size=weights.omega.shape)) / 10
-        theta = (weights.theta + scale * random.normal(size=weights.theta.shape)) / 10
+        arrays = {
+            name: ((array + scale * random.normal(size=array.shape)) / 10).astype(np.float32)
+            for name, array in weights.arrays.items()
+        }
         loss = math.nan if task.index == 3 else 1.0
-        return MetaGradient(
-            task, omega.astype(np.float32), theta.astype(np.float32), 2.0, loss, 0.0
-        )
+        return MetaGradient(task, arrays, 2.0, loss, 0.0)

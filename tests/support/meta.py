@@ -34,23 +34,27 @@ def random_gradient(
     pixels = math.prod(GRID)
     return MetaGradient(
         task=task or Task(0, seed, PAIRS[seed % len(PAIRS)]),
-        omega=(scale * random.normal(size=GRID)).astype(np.float32),
-        theta=(scale * random.normal(size=(pixels, 2, 3))).astype(np.float32),
+        arrays={
+            "omega": (scale * random.normal(size=GRID)).astype(np.float32),
+            "theta": (scale * random.normal(size=(pixels, 2, 3))).astype(np.float32),
+        },
         support_loss=2.0,
         query_loss=query_loss,
         seconds=0.5,
     )
 
 
-def mean_gradient(gradients: Sequence[MetaGradient]) -> tuple[np.ndarray, np.ndarray]:
-    """Average gradients (omega, theta) in float64."""
-    omega = np.mean([gradient.omega.astype(float) for gradient in gradients], 0)
-    return omega, np.mean([gradient.theta.astype(float) for gradient in gradients], 0)
+def mean_gradient(gradients: Sequence[MetaGradient]) -> dict[str, np.ndarray]:
+    """Average gradients in float64."""
+    return {
+        name: np.mean([gradient.arrays[name].astype(float) for gradient in gradients], 0)
+        for name in gradients[0].arrays
+    }
 
 
 def gradient_norm(gradient: MetaGradient) -> float:
     """The norm of omega and theta together, in float64."""
-    both = np.concatenate([gradient.omega.ravel(), gradient.theta.ravel()]).astype(float)
+    both = np.concatenate([array.ravel() for array in gradient.arrays.values()]).astype(float)
     return float(np.linalg.norm(both))
 
 

@@ -50,7 +50,7 @@ def train(
     """Train in a pool, which is closed at the end, and return the weights and the records."""
     records: list[RoundRecord] = []
     grid = ShardSet.open(config.data.shards).grid
-    start = start_weights(config.model, grid, config.seed)
+    start = start_weights(config.model, grid, config.seed).named
     with closing(pool):
         trainer = MetaTrainer(config, pairs_of(config), pool, start, [records.append, after])
         trainer.fit(rounds)
@@ -59,5 +59,5 @@ def train(
 
 def assert_same(found: Weights, expected: Weights) -> None:
     """Bit for bit."""
-    np.testing.assert_array_equal(found.omega, expected.omega)
-    np.testing.assert_array_equal(found.theta, expected.theta)
+    np.testing.assert_array_equal(found.arrays["omega"], expected.arrays["omega"])
+    np.testing.assert_array_equal(found.arrays["theta"], expected.arrays["theta"])

@@ -78,8 +78,9 @@ class DivergingWorker(TaskWorker):
 
     def run(self, weights: Weights, task: Task) -> MetaGradient:
         """Do the task."""
-        omega = weights.omega * 1e30 if task.index == 1 else weights.omega
-        return super().run(Weights(omega.astype(np.float32), weights.theta), task)
+        omega = weights.arrays["omega"] * (1e30 if task.index == 1 else 1)
+        arrays = {**weights.arrays, "omega": omega.astype(np.float32)}
+        return super().run(Weights(arrays), task)
 
 
 class OwnCopyWorker(RecordingWorker):

@@ -36,7 +36,7 @@ FILES = ["model.safetensors", "optimizer.safetensors", "state.json"]
 
 def trainer(*settings: str, rounds: int = 3, seed: int = 0) -> MetaTrainer:
     config = load_config(None, ["outer.lr=0.1", "meta.meta_batch_size=2", *settings])
-    made = MetaTrainer(config, PAIRS, ScriptedPool(), random_start(seed))
+    made = MetaTrainer(config, PAIRS, ScriptedPool(), random_start(seed).named)
     made.fit(rounds)
     return made
 
@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Path:
     """The final weights of a run."""
     path = tmp_path / "run" / "final" / "model.safetensors"
     path.parent.mkdir(parents=True)
-    path.write_bytes(weights_bytes(random_start(), 3, CAMERAS))
+    path.write_bytes(weights_bytes(random_start().named, 3, CAMERAS))
     return tmp_path / "run"
 
 
@@ -151,8 +151,8 @@ def test_a_trainer_that_is_restored_goes_on_as_if_never_stopped(
     restore(other, read_checkpoint(path))
     assert other.round == 3
     other.fit(7)
-    assert torch.equal(whole.outer.omega, other.outer.omega)
-    assert torch.equal(whole.outer.theta, other.outer.theta)
+    assert torch.equal(whole.outer.tensors["omega"], other.outer.tensors["omega"])
+    assert torch.equal(whole.outer.tensors["theta"], other.outer.tensors["theta"])
 
 
 def test_a_checkpoint_says_what_it_is_of(tmp_path: Path) -> None:

@@ -8,54 +8,53 @@ import torch
 
 from metafuse_ray.config.schema import OuterConfig
 from metafuse_ray.meta.outer import OuterOptimizer
-from metafuse_ray.meta.tasks import MetaGradient
 from tests.support.meta import gradient_norm, random_gradient, random_start
-
-
-def both(gradient: MetaGradient) -> tuple[np.ndarray, np.ndarray]:
-    return gradient.omega, gradient.theta
 
 
 def test_sgd_is_the_step_of_algorithm_1() -> None:
     start, gradient = random_start(), random_gradient()
-    outer = OuterOptimizer(start, OuterConfig(optimizer="sgd", lr=0.1, lr_omega=0.02))
-    assert outer.step(*both(gradient)) == pytest.approx(gradient_norm(gradient), rel=1e-5)
-    expected = start.omega.double() - 0.02 * torch.from_numpy(gradient.omega).double()
-    torch.testing.assert_close(outer.omega.detach().double(), expected, rtol=1e-6, atol=1e-6)
-    expected = start.theta.double() - 0.1 * torch.from_numpy(gradient.theta).double()
-    torch.testing.assert_close(outer.theta.detach().double(), expected, rtol=1e-6, atol=1e-6)
+    outer = OuterOptimizer(start.named, OuterConfig(optimizer="sgd", lr=0.1, lr_omega=0.02))
+    assert outer.step(gradient.arrays) == pytest.approx(gradient_norm(gradient), rel=1e-5)
+    expected = start.omega.double() - 0.02 * torch.from_numpy(gradient.arrays["omega"]).double()
+    torch.testing.assert_close(
+        outer.tensors["omega"].detach().double(), expected, rtol=1e-6, atol=1e-6
+    )
+    expected = start.theta.double() - 0.1 * torch.from_numpy(gradient.arrays["theta"]).double()
+    torch.testing.assert_close(
+        outer.tensors["theta"].detach().double(), expected, rtol=1e-6, atol=1e-6
+    )
 
 
 def test_adam_follows_its_formulas() -> None:
     start = random_start()
-    outer = OuterOptimizer(start, OuterConfig(optimizer="adam", lr=0.01))
+    outer = OuterOptimizer(start.named, OuterConfig(optimizer="adam", lr=0.01))
     theta = start.theta.double().numpy()
     first = second = np.zeros_like(theta)
     for step in range(1, 5):
         gradient = random_gradient(step)
-        outer.step(*both(gradient))
-        slope = gradient.theta.astype(float)
+        outer.step(gradient.arrays)
+        slope = gradient.arrays["theta"].astype(float)
         first = 0.9 * first + 0.1 * slope
         second = 0.999 * second + 0.001 * slope**2
         corrected = np.sqrt(second / (1 - 0.999**step)) + 1e-8
         theta = theta - 0.01 * first / (1 - 0.9**step) / corrected
-    np.testing.assert_allclose(outer.theta.detach().numpy(), theta, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(outer.tensors["theta"].detach().numpy(), theta, rtol=1e-4, atol=1e-6)
 
 
 def test_a_step_size_of_zero_keeps_omega() -> None:
     start = random_start()
-    outer = OuterOptimizer(start, OuterConfig(lr=0.1, lr_omega=0))
-    outer.step(*both(random_gradient()))
-    assert torch.equal(outer.omega, start.omega)
-    assert not torch.equal(outer.theta, start.theta)
+    outer = OuterOptimizer(start.named, OuterConfig(lr=0.1, lr_omega=0))
+    outer.step(random_gradient().arrays)
+    assert torch.equal(outer.tensors["omega"], start.omega)
+    assert not torch.equal(outer.tensors["theta"], start.theta)
 
 
 def test_weights_are_copies_and_the_start_stays() -> None:
     start = random_start()
     kept = start.theta.clone()
-    outer = OuterOptimizer(start, OuterConfig(optimizer="sgd", lr=0.1))
+    outer = OuterOptimizer(start.named, OuterConfig(optimizer="sgd", lr=0.1))
     before = outer.weights
-    outer.step(*both(random_gradient()))
-    np.testing.assert_array_equal(before.theta, kept.numpy())
+    outer.step(random_gradient().arrays)
+    np.testing.assert_array_equal(before.arrays["theta"], kept.numpy())
     assert torch.equal(start.theta, kept)
-    assert not np.array_equal(outer.weights.theta, before.theta)
+    assert not np.array_equal(outer.weights.arrays["theta"], before.arrays["theta"])

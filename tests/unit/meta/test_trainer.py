@@ -49,7 +49,7 @@ def trainer(pool: ScriptedPool, *overrides: str) -> tuple[MetaTrainer, list[Roun
         None, ["meta.meta_batch_size=3", "outer.optimizer=sgd", "outer.lr=0.1", *overrides]
     )
     records: list[RoundRecord] = []
-    return MetaTrainer(config, PAIRS, pool, random_start(), [records.append]), records
+    return MetaTrainer(config, PAIRS, pool, random_start().named, [records.append]), records
 
 
 def test_a_round_draws_its_pairs_from_seed_and_round() -> None:
@@ -83,14 +83,14 @@ def test_a_round_steps_along_the_mean_of_its_tasks() -> None:
     run.fit(2)
     tasks = round_tasks(run.config, PAIRS, 0)
     mean = mean_gradient([pool.answer(task) for task in tasks])
-    expected = pool.weights[0].theta - 0.1 * mean[1]
-    np.testing.assert_allclose(pool.weights[1].theta, expected, rtol=1e-5, atol=1e-6)
+    expected = pool.weights[0].arrays["theta"] - 0.1 * mean["theta"]
+    np.testing.assert_allclose(pool.weights[1].arrays["theta"], expected, rtol=1e-5, atol=1e-6)
     assert [record.round for record in records] == [1, 2]
     assert (records[0].support_loss, records[0].query_loss) == (2.0, 2.0)
     assert records[0].bad_tasks == 0
     counts = (records[0].actors, records[0].retries, records[0].replaced, records[0].reissued)
     assert counts == (3, 2, 1, 4)
-    norm = float(np.sqrt((mean[0] ** 2).sum() + (mean[1] ** 2).sum()))
+    norm = float(np.sqrt(sum((part**2).sum() for part in mean.values())))
     assert records[0].gradient_norm == pytest.approx(norm)
 
 
@@ -107,8 +107,8 @@ def test_a_task_that_diverges_is_left_out_and_counted() -> None:
     run, records = trainer(pool, "meta.max_bad_tasks=2")
     run.fit(2)
     good = [pool.answer(task) for task in round_tasks(run.config, PAIRS, 0) if task.index != 1]
-    expected = pool.weights[0].theta - 0.1 * mean_gradient(good)[1]
-    np.testing.assert_allclose(pool.weights[1].theta, expected, rtol=1e-5, atol=1e-6)
+    expected = pool.weights[0].arrays["theta"] - 0.1 * mean_gradient(good)["theta"]
+    np.testing.assert_allclose(pool.weights[1].arrays["theta"], expected, rtol=1e-5, atol=1e-6)
     assert [record.bad_tasks for record in records] == [1, 1]
     assert records[0].query_loss == pytest.approx((1 + 3) / 2)
     assert run.bad_tasks == 2
@@ -118,7 +118,7 @@ def test_a_task_that_diverges_is_left_out_and_counted() -> None:
 def test_a_gradient_that_is_not_finite_counts_as_diverged(field: str) -> None:
     gradient = random_gradient()
     assert gradient.finite
-    getattr(gradient, field).reshape(-1)[-1] = np.inf
+    gradient.arrays[field].reshape(-1)[-1] = np.inf
     assert not gradient.finite
 
 
@@ -131,7 +131,7 @@ def test_a_round_in_which_all_diverge_moves_nothing(tmp_path: Path) -> None:
     run, records = trainer(pool)
     run.sinks = [*run.sinks, JsonlSink(tmp_path)]
     run.fit(2)
-    np.testing.assert_array_equal(pool.weights[0].theta, pool.weights[1].theta)
+    np.testing.assert_array_equal(pool.weights[0].arrays["theta"], pool.weights[1].arrays["theta"])
     assert records[0].bad_tasks == 3
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     first, second = (json.loads(line, parse_constant=pytest.fail) for line in lines)

@@ -337,7 +337,7 @@ def test_cameras_that_were_trained_on_are_warned_of(configure, tmp_path, caplog)
         # A camera of another calibration is another one, whatever its name.
         other = tmp_path / "model.safetensors"
         weights = load_weights(Path(config.evaluate.checkpoint))
-        other.write_bytes(weights_bytes(weights, 2, {train: "0123456789abcdef"}))
+        other.write_bytes(weights_bytes(weights.named, 2, {train: "0123456789abcdef"}))
         names = f"adapt.cameras=[{train}, {test}]"
         choose_rig(configure(tmp_path, f"evaluate.checkpoint={other}", names), shards)
         assert not caplog.records
