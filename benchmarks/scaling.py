@@ -2,8 +2,9 @@
 
     python benchmarks/scaling.py --json docs/scaling.json --markdown docs/scaling.md
 
-About five minutes on two quiet cores, in one Ray session: real tasks on one and two actors, in
-turn; tasks that sleep, on up to 64 actors, flat and in groups; and what `ray.wait` takes.
+About seven minutes on two quiet cores, in one Ray session: real tasks on one and two actors, in
+turn; tasks that sleep, on up to 64 actors, flat and in groups; one actor slowed ten times; and what
+`ray.wait` takes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +50,16 @@ from metafuse_ray.runs.simulate import simulate
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "demo.yaml"
 ACTORS = (1, 2, 4, 8, 16, 32, 64)
-SECONDS = (0.1, 0.5, 2.0)
+SECONDS = (2.0, 0.5, 0.1)
+"""Longest first: after shorter ones, longer tasks would pass for late."""
 STRONG_TASKS = 64
 LONGEST_S = 4.5
 """A round of sleeping tasks on few actors that takes longer than this is left out."""
 GROUPED = (32, 4)
 """Actors and groups of the grouped runs."""
+SLOWED = ((3, 4), (8, 21), (8, 16), (8, 8))
+"""Actors and tasks of the runs with one actor that takes ten times as long."""
+SLOWED_ROUNDS, SLOWED_TASK_S = 12, 0.5
 REAL = {32: 16, 64: 4}
 """Side of the grid -> tasks of a round."""
 PARTS = (
@@ -95,6 +101,7 @@ def measure(repeats: int, most: int) -> dict[str, Any]:
             row for actors in ACTORS if actors <= most for row in flat_rows(actors, repeats)
         ]
         grouped = grouped_rows(repeats) if GROUPED[0] <= most else []
+        slowed = [slowed_row(Path(folder), *case) for case in SLOWED if case[0] <= most]
         wait = {count: wait_s(count) for count in (64, 256, 1024, 4096)}
     return {
         "machine": {
@@ -109,6 +116,7 @@ def measure(repeats: int, most: int) -> dict[str, Any]:
         "real": real,
         "emulated": emulated,
         "grouped": grouped,
+        "slowed": slowed,
         "wait_s": wait,
         "report_s": report_s(),
         "gradient_bytes": 4 * 64 * 64 * (1 + 6),
@@ -172,6 +180,28 @@ class EmulatedWorker:
         return MetaGradient(task, self.arrays, 1.0, 1.0, seconds)
 
 
+class SlowedWorker(EmulatedWorker):
+    """Sleeps ten times as long in the first actor that claims it.
+
+    Args:
+        claim: The file to claim it by; no actor is slow where empty.
+    """
+
+    def __init__(self, claim: Path | None, config: RunConfig, device: str) -> None:
+        super().__init__(config, device)
+        self.slow = False
+        if claim is not None:
+            with suppress(FileExistsError):
+                claim.touch(exist_ok=False)
+                self.slow = True
+
+    def run(self, weights: Weights, task: Task) -> MetaGradient:
+        """Sleep and answer."""
+        if self.slow:
+            time.sleep(9 * float(weights.omega[0, 0]))
+        return super().run(weights, task)
+
+
 class Bench:
     """A pool with the outer loop around it, as the trainer has it.
 
@@ -227,7 +257,7 @@ def flat_rows(actors: int, repeats: int) -> list[dict[str, Any]]:
     config, pairs = _emulated_config(actors)
     rows = []
     with closing(Bench(config, pairs, actors, _with(EmulatedWorker))) as bench:
-        bench.round(_tasks(pairs, 2 * actors), 0.01)
+        bench.round(_tasks(pairs, actors), max(SECONDS))  # warms up
         for kind, seconds, tasks in _kinds(actors):
             rows.append(_row(bench, pairs, kind, seconds, tasks, repeats))
     return rows
@@ -243,12 +273,30 @@ def grouped_rows(repeats: int) -> list[dict[str, Any]]:
         return GroupedPool(settings, pairs, EmulatedWorker)
 
     with closing(Bench(config, pairs, actors, open_pool)) as bench:
-        bench.round(_tasks(pairs, 2 * actors), 0.01)
+        bench.round(_tasks(pairs, actors), max(SECONDS))  # warms up
         return [
             _row(bench, pairs, kind, seconds, tasks, repeats) | {"groups": count}
             for kind, seconds, tasks in _kinds(actors)
             if seconds == 0.5
         ]
+
+
+def slowed_row(folder: Path, actors: int, tasks: int) -> dict[str, Any]:
+    """Whole runs without and with an actor that takes ten times as long, which is found out too."""
+    config, pairs = _emulated_config(actors)
+    walls = []
+    for claim in (None, folder / f"slow_{actors}_{tasks}"):
+        with closing(Bench(config, pairs, actors, _with(partial(SlowedWorker, claim)))) as bench:
+            rounds = [_tasks(pairs, tasks, number) for number in range(SLOWED_ROUNDS)]
+            walls.append(sum(bench.round(some, SLOWED_TASK_S)["wall"] for some in rounds))
+    return {
+        "actors": actors,
+        "tasks": tasks,
+        "rounds": SLOWED_ROUNDS,
+        "task_s": SLOWED_TASK_S,
+        "undisturbed_s": walls[0],
+        "slowed_s": walls[1],
+    }
 
 
 def wait_s(count: int) -> float:

@@ -49,6 +49,17 @@ at work for (not what it waits); *aggregation* is the sum and the mean; *update*
 |---|---|---|---|---|---|---|---|---|---|
 """
 
+_SLOWED = """## One actor slowed ten times
+
+Whole runs of {rounds} rounds of {task_s:g} s tasks, with the first round, in which the slow actor
+is found out. With n actors, m tasks a round take m / n turns, rounded up, and m / (n - 1) once one
+actor is passed over: the last column has the quotient. The weights have the same bits
+(`tests/integration/test_faults.py`).
+
+| actors | tasks a round | undisturbed, s | one slowed, s | times as long | of the turns |
+|---|---|---|---|---|---|
+"""
+
 _BEYOND = """## Beyond: extrapolated, not measured
 
 No cluster of this size was at hand. The driver's parts above, a task and a group each, are carried
@@ -137,6 +148,8 @@ def markdown(results: dict[str, Any]) -> str:
     before, after = machine["load"]
     head = _HEAD.format(repeats=results["repeats"], before=before, after=after, **machine)
     parts = [head, _real(results), _emulated(results), _driver(results)]
+    if results["slowed"]:
+        parts.append(_slowed(results["slowed"]))
     if results["grouped"]:
         parts.append(_beyond(results, Costs.of(results)))
     return "\n".join(parts)
@@ -185,6 +198,19 @@ def _driver(results: dict[str, Any]) -> str:
         times = " | ".join(f"{1e3 * row[part]:.1f}" for part in parts)
         lines.append(f"| {form} | {row['actors']} | {times} | {row['efficiency']:.1%} |")
     return _PARTS + "\n".join([*lines, ""])
+
+
+def _slowed(rows: list[dict[str, Any]]) -> str:
+    lines = []
+    for row in rows:
+        actors, tasks = row["actors"], row["tasks"]
+        turns = math.ceil(tasks / (actors - 1)) / math.ceil(tasks / actors)
+        walls = row["undisturbed_s"], row["slowed_s"]
+        lines.append(
+            f"| {actors} | {tasks} | {walls[0]:.1f} | {walls[1]:.1f} "
+            f"| {walls[1] / walls[0]:.2f} | {turns:.2f} |"
+        )
+    return _SLOWED.format(**rows[0]) + "\n".join([*lines, ""])
 
 
 def _beyond(results: dict[str, Any], costs: Costs) -> str:
