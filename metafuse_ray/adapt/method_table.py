@@ -39,11 +39,13 @@ class MethodEntry:
             ``uncalibrated`` (they help to estimate a calibration, and for nothing else).
         calibration: ``never``, ``exact`` (not tried with errors), ``required`` or ``optional``
             (estimated where none is given).
+        costly: Takes many steps: see ``evaluate.costly_labelled_frames``.
     """
 
     make: Callable[[RunConfig, Weights], RigMethod]
     labels: Literal["never", "optional", "required", "uncalibrated"]
     calibration: Literal["never", "exact", "required", "optional"]
+    costly: bool = False
 
 
 def _affine(config: RunConfig, weights: Weights) -> RigMethod:
@@ -65,18 +67,21 @@ METHODS: Mapping[Method, MethodEntry] = MappingProxyType(
             lambda config, _: FusionRigMethod(NoFusionMethod(), config), "never", "never"
         ),
         "NaiveFuse": MethodEntry(
-            lambda config, _: FusionRigMethod(NaiveFuseMethod(config), config), "required", "never"
+            lambda config, _: FusionRigMethod(NaiveFuseMethod(config), config),
+            "required",
+            "never",
+            costly=True,
         ),
         "NaiveFuse ridge": MethodEntry(
             lambda config, _: FusionRigMethod(RidgeMethod(config), config), "required", "never"
         ),
-        "Affine": MethodEntry(_affine, "optional", "never"),
-        "MetaFuse": MethodEntry(_meta_fuse("MetaFuse"), "optional", "never"),
+        "Affine": MethodEntry(_affine, "optional", "never", costly=True),
+        "MetaFuse": MethodEntry(_meta_fuse("MetaFuse"), "optional", "never", costly=True),
         "MetaFuse random start": MethodEntry(
-            _meta_fuse("MetaFuse random start"), "optional", "never"
+            _meta_fuse("MetaFuse random start"), "optional", "never", costly=True
         ),
         "Affine from F": MethodEntry(
-            lambda config, _: AffineFromCalibration(config), "required", "exact"
+            lambda config, _: AffineFromCalibration(config), "required", "exact", costly=True
         ),
         "Epipolar maximum": MethodEntry(lambda *_: EpipolarMaximum(), "never", "required"),
         "Epipolar maximum, F from labels": MethodEntry(

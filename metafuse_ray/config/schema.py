@@ -286,6 +286,11 @@ class EvaluateConfig:
     random axis of each camera), or none."""
     calibrated_labelled_frames: Some[NaturalInt] = (0,)
     """N at which a given calibration meets labels that a method could do without."""
+    costly_labelled_frames: Some[NaturalInt] | None = None
+    """N at which methods stand that take many steps (NaiveFuse, Affine, MetaFuse); all N where
+    empty."""
+    costly_seeds: PositiveInt | None = None
+    """Draws for those methods; evaluate.seeds where empty."""
     rigs: PositiveInt = 8
     """Rigs of held-out cameras."""
     views: Annotated[Some[SeveralInt], BeforeValidator(_listed)] = (4,)

@@ -43,11 +43,16 @@ def _settings(
     entry: MethodEntry, wanted: EvaluateConfig, frames_list: list[int]
 ) -> Iterator[tuple[int, Calibration | None, int]]:
     """Yield (N, calibration, draw) of every cell of a method on a rig."""
+    draws = wanted.seeds
+    if entry.costly:
+        chosen = wanted.costly_labelled_frames
+        frames_list = [frames for frames in frames_list if chosen is None or frames in chosen]
+        draws = wanted.costly_seeds or draws
     for calibration in _calibrations(entry, wanted):
         for frames in _labelled_frames(entry, calibration, wanted, frames_list):
             # Without labels and errors there is nothing that a draw would change.
             nothing_drawn = frames == 0 and calibration in (None, "exact")
-            for draw in range(1 if nothing_drawn else wanted.seeds):
+            for draw in range(1 if nothing_drawn else draws):
                 yield frames, calibration, draw
 
 

@@ -6,6 +6,7 @@ library.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,10 @@ _STYLES = {
     "NaiveFuse ridge": ("#e69f00", "s"),
     "Affine": ("#56b4e9", "D"),
     "MetaFuse": ("#0072b2", "o"),
+    "MetaFuse random start": ("#999933", "x"),
+    "MetaFuse+": ("#000000", "*"),
+    "Affine from F": ("#117733", "^"),
+    "Epipolar maximum, F from labels": ("#882255", "<"),
 }
 _OTHER_STYLE = ("#cc79a7", "P")
 _LABELS: dict[Metric, str] = {"jdr": "average JDR, %", "mpjpe_mm": "MPJPE, mm"}
@@ -53,6 +58,7 @@ def comparison_figure(document: Mapping[str, Any], metric: Metric) -> Figure:
     level, gain = figure.subplots(1, 2)
     series = _series(document["rows"])
     _plot_alone(level, document["rows"], metric)
+    _plot_unlabelled(level, document["rows"], metric)
     for number, (method, rows) in enumerate(series.items()):
         shift = number - (len(series) - 1) / 2
         _plot_method(level, method, shift, rows, _values(rows, metric))
@@ -136,11 +142,24 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def _series(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows with labels of every method, of wrong calibrations none."""
     series: dict[str, list[Row]] = {}
     for row in rows:
-        if row["method"] != "No-Fusion":
+        calibrated = row.get("calibration") in (None, "exact")
+        if row["method"] != "No-Fusion" and row["labelled_frames"] > 0 and calibrated:
             series.setdefault(row["method"], []).append(row)
     return series
+
+
+def _plot_unlabelled(axes: Axes, rows: Sequence[Row], metric: Metric) -> None:
+    """Draw what methods reach that know the exact calibration and need no labels."""
+    exact = [
+        row for row in rows if row.get("calibration") == "exact" and not row["labelled_frames"]
+    ]
+    for row, style in zip(exact, itertools.cycle(("--", "-.", ":")), strict=False):
+        ((value, _),) = _values([row], metric)
+        label = f"{row['method']}, exact calibration"
+        axes.axhline(value, color="#009e73", linewidth=1.2, linestyle=style, label=label, zorder=1)
 
 
 def _values(rows: Sequence[Row], metric: Metric) -> list[tuple[float, float]]:

@@ -22,6 +22,7 @@ from metafuse_ray.eval.plots import comparison_figure, learning_figure, save_fig
 from metafuse_ray.eval.tables import (
     choice_table,
     detection_table,
+    parts,
     position_table,
     to_markdown,
     to_rich,
@@ -58,8 +59,10 @@ def write_report(results: Path, run: Path | None) -> list[Path]:
     document = read_results(results)
     folder = results.parent
     pictures = [folder / _DETECTION, folder / _POSITION]
-    save_figure(comparison_figure(document, "jdr"), pictures[0])
-    save_figure(comparison_figure(document, "mpjpe_mm"), pictures[1])
+    # Pictures are of the first data set and number of views.
+    _, shown = parts(document)[0]
+    save_figure(comparison_figure(shown, "jdr"), pictures[0])
+    save_figure(comparison_figure(shown, "mpjpe_mm"), pictures[1])
     if (folder / SHEET_FILE).is_file():
         pictures.append(folder / SHEET_FILE)
     records = read_metrics(run / _METRICS_FILE) if run else []
@@ -74,8 +77,9 @@ def write_report(results: Path, run: Path | None) -> list[Path]:
 def print_report(document: Mapping[str, Any], report: Path, pictures: Sequence[Path]) -> None:
     """Print the tables, and last where report and pictures lie, to standard output."""
     console = Console(width=None if sys.stdout.isatty() else _CONSOLE_WIDTH)
-    for table in (detection_table(document), position_table(document)):
-        console.print(to_rich(table))
+    for part, own in parts(document):
+        for table in (detection_table(own), position_table(own)):
+            console.print(to_rich(table, part))
     for line in (*data_lines(document), *note_lines(document)):
         console.print(line, highlight=False, markup=False)
     names = ", ".join(path.name for path in pictures)
@@ -86,14 +90,15 @@ def print_report(document: Mapping[str, Any], report: Path, pictures: Sequence[P
 
 def markdown(document: Mapping[str, Any], pictures: Sequence[Path]) -> str:
     """Return the report as Markdown that links the pictures beside it."""
-    tables = [detection_table(document), position_table(document), choice_table(document)]
-    parts = ["# Evaluation", *data_lines(document)]
-    parts += [to_markdown(table) for table in tables[:2]]
-    parts += note_lines(document)
-    if tables[2].rows:
-        parts += [to_markdown(tables[2]), _CHOICE_NOTE]
-    parts += [f"## {_CAPTIONS[path.name]}\n\n![]({path.name})" for path in pictures]
-    return "\n\n".join(parts) + "\n"
+    text, choices = ["# Evaluation", *data_lines(document)], []
+    for part, own in parts(document):
+        text += [to_markdown(table(own), part) for table in (detection_table, position_table)]
+        chosen = choice_table(own)
+        choices += [to_markdown(chosen, part)] if chosen.rows else []
+    text += note_lines(document)
+    text += [*choices, _CHOICE_NOTE] if choices else []
+    text += [f"## {_CAPTIONS[path.name]}\n\n![]({path.name})" for path in pictures]
+    return "\n\n".join(text) + "\n"
 
 
 def data_lines(document: Mapping[str, Any]) -> list[str]:
@@ -112,6 +117,7 @@ def data_lines(document: Mapping[str, Any]) -> list[str]:
 
 def note_lines(document: Mapping[str, Any]) -> list[str]:
     """Say how to read the tables."""
+    noise = document["data"].get("label_noise_px")
     rigs = max((row["rigs"] for row in document["rows"]), default=0)
     draws = max((row["seeds"] for row in document["rows"]), default=0)
     mean = f"Means over {rigs} rigs" if rigs > 1 else "One rig"
@@ -120,6 +126,7 @@ def note_lines(document: Mapping[str, Any]) -> list[str]:
     return [
         f"{mean}{spread}. N is the number of labelled person-frames of the new rig; 'vs No-Fusion'"
         " is the difference on the same rigs (paired).",
+        *([f"Labels carry noise of {noise:g} px of a 64 x 64 heatmap."] if noise else []),
         "The 'paper' columns are the published figures, in brackets their gap to the published"
         " No-Fusion. They are of other data: levels are not comparable, only gaps between methods.",
     ]

@@ -10,7 +10,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
-from metafuse_ray.eval.results import JDR_COLUMNS
+from metafuse_ray.eval.results import ESTIMATED, JDR_COLUMNS
 
 Row = Mapping[str, Any]
 """A row of `results.json`, as `metafuse_ray.eval.results.rows_from_cells` makes it."""
@@ -31,6 +31,35 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+def parts(document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Split a document by data set and number of views, each part as a document of its own.
+
+    Returns:
+        (what to add to a title, document) of each; one part alone adds nothing.
+    """
+    keys = list(dict.fromkeys((row["data"], row["views"]) for row in document["rows"]))
+    found = []
+    for data, views in keys:
+        rows = [row for row in document["rows"] if (row["data"], row["views"]) == (data, views)]
+        name = ", ".join([*([data] if data else []), f"{views} views"])
+        found.append((f" ({name})" if len(keys) > 1 else "", {**document, "rows": rows}))
+    return found or [("", dict(document))]
+
+
+def shown_method(row: Row) -> str:
+    """Name a row: its method, and the calibration where that is not exact.
+
+    >>> shown_method({"method": "Robust triangulation", "calibration": "0.5"})
+    'Robust triangulation, 0.5° off'
+    """
+    calibration = row["calibration"]
+    if calibration in (None, "exact"):
+        return row["method"]
+    return (
+        f"{row['method']}, {'uncalibrated' if calibration == ESTIMATED else calibration + '° off'}"
+    )
 
 
 def detection_table(document: Mapping[str, Any]) -> Table:
@@ -67,7 +96,10 @@ def position_table(document: Mapping[str, Any]) -> Table:
 
 
 def choice_table(document: Mapping[str, Any]) -> Table:
-    """Return what held-out labelled frames chose: medians over rigs and draws."""
+    """Return what held-out labelled frames chose: medians over rigs and draws.
+
+    Methods that choose no setting there are left out.
+    """
 
     def cells(row: Row) -> list[str]:
         chosen: list[Row] = row["choices"]
@@ -78,16 +110,20 @@ def choice_table(document: Mapping[str, Any]) -> Table:
             f"{off} of {len(chosen)}",
         ]
 
-    rows = [row for row in document["rows"] if row["method"] != "No-Fusion"]
+    rows = [
+        row
+        for row in document["rows"]
+        if row["method"] != "No-Fusion" and all("setting" in choice for choice in row["choices"])
+    ]
     heads = ("steps or ridge", "lambda 2D", "lambda 3D", "fusion off in 2D")
     return _table("What held-out labelled frames chose (medians)", heads, rows, cells)
 
 
-def to_rich(table: Table) -> RichTable:
+def to_rich(table: Table, title_part: str = "") -> RichTable:
     """Return a table for the console, with a line between the numbers of labelled frames."""
     shown = RichTable(
         box=SIMPLE_HEAD,
-        title=table.title,
+        title=table.title + title_part,
         title_justify="left",
         pad_edge=False,
         collapse_padding=True,
@@ -102,12 +138,14 @@ def to_rich(table: Table) -> RichTable:
     return shown
 
 
-def to_markdown(table: Table) -> str:
-    """Return a heading and a table in GitHub's Markdown."""
+def to_markdown(table: Table, title_part: str = "") -> str:
+    """Return a heading (with what tells this part of a document apart) and a table in Markdown."""
     numbers = len(table.columns) - _TEXT_COLUMNS
     rule = ["---:", "---", *["---:"] * numbers]
     lines = [table.columns, rule, *table.rows]
-    return "\n".join([f"## {table.title}", "", *(f"| {' | '.join(line)} |" for line in lines)])
+    return "\n".join(
+        [f"## {table.title}{title_part}", "", *(f"| {' | '.join(line)} |" for line in lines)]
+    )
 
 
 def without_repeats(rows: Sequence[Row]) -> list[Row]:
@@ -124,7 +162,7 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[Row], cells: Any) ->
     lines = []
     for row in without_repeats(rows):
         frames = row["labelled_frames"]
-        lines.append((str(frames) if frames else "none", row["method"], *cells(row)))
+        lines.append((str(frames) if frames else "none", shown_method(row), *cells(row)))
     return Table(title, ("N", "method", *heads), tuple(lines))
 
 

@@ -18,7 +18,7 @@ from metafuse_ray.runs.data_sets import DataSet
 
 _log = logging.getLogger(__name__)
 _WHICH_CELLS = ("methods", "labelled_frames", "calibrations", "calibrated_labelled_frames",
-                "rigs", "views", "seeds")  # fmt: skip
+                "costly_labelled_frames", "costly_seeds", "rigs", "views", "seeds")  # fmt: skip
 """Settings of ``evaluate`` that say which cells there are, and change none of them."""
 
 
