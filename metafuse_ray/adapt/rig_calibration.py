@@ -32,8 +32,9 @@ _CONFIDENT = 0.65
 """Peaks below this share of a high peak are left out: they err together (see docs)."""
 _HIGH = 0.95
 """Quantile of the peaks that is called a high one: backbones differ in their heights."""
-_LABEL_SIGMA = 1.0
-"""Standard deviation of a label, pixels of the `GRID`."""
+_LABEL_SIGMA = 0.5
+"""Of a label, as a detection of the highest peak has 1: detections err alike for a while, and labels
+each for itself."""
 _BLOCKS = 4
 """Blocks of time that are left out in turn to judge a calibration."""
 

@@ -35,7 +35,7 @@ class CalibrateSettings:
         points: Most points to adjust.
         screen_points: Most points to compare starts with.
         seed_pairs: Camera pairs to start from, for every focal length.
-        finalists: Starts that are adjusted to all points.
+        finalists: Starts that are adjusted to more points; one of them to all.
         loss_scales: Errors, in units of sigma, from which the loss turns flat: wide first, to find
             the way, then narrow.
         loose_degrees: Spread of the rotations' errors that a refinement starts from.
@@ -50,9 +50,9 @@ class CalibrateSettings:
     focal_spread: float = 0.2
     centre_spread: float = 0.01
     points: int = 4000
-    screen_points: int = 200
+    screen_points: int = 300
     seed_pairs: int = 3
-    finalists: int = 2
+    finalists: int = 4
     loss_scales: tuple[float, ...] = (8.0, 2.0, 0.7)
     loose_degrees: float = 3.0
     loose_shift: float = 0.006
@@ -64,6 +64,8 @@ _SURE = np.array([0.0, 0.0, 0.0])
 """Spread of the focal length and principal point of a given camera: they are kept."""
 _ROUND_ITERATIONS = 8
 """Steps of an adjustment that starts where another has ended."""
+_MORE = 3
+"""Times the points that the finalists of the starts are compared with."""
 _TURN_AND_SHIFT = (slice(0, 3), slice(3, 6))
 
 
@@ -92,8 +94,14 @@ def self_calibrate(
     sizes = np.asarray(image_sizes, dtype=np.float64)
     few = thinned(seen, settings.screen_points)
     wide = settings.loss_scales[:1]
+    wide, narrow = settings.loss_scales[:-1], settings.loss_scales[-1:]
+
+    def adjusted(views: Views, most: int, scales: Sequence[float]) -> Bundle:
+        return _settled(thinned(seen, most), views, _loose_prior(views, sizes, settings), scales)
+
+    few = thinned(seen, settings.screen_points)
     tried = [
-        _settled(few, views, _loose_prior(views, sizes, settings), wide)
+        adjusted(views, settings.screen_points, wide)
         for focal in settings.focal_starts
         for views in first_guesses(few, _intrinsics(sizes, focal), settings.seed_pairs)
     ]
@@ -105,17 +113,13 @@ def self_calibrate(
             views=len(sizes),
         )
     tried.sort(key=lambda bundle: bundle.cost)
-    whole = thinned(seen, settings.points)
+    # A wide loss and few points mislead where many detections are wrong: the narrow one decides.
     ends = [
-        _settled(
-            whole,
-            start.views,
-            _loose_prior(start.views, sizes, settings),
-            settings.loss_scales,
-        )
+        adjusted(start.views, _MORE * settings.screen_points, (*wide[-1:], *narrow))
         for start in tried[: settings.finalists]
     ]
-    return min(ends, key=lambda bundle: bundle.cost)
+    best = min(ends, key=lambda bundle: bundle.cost)
+    return adjusted(best.views, settings.points, narrow)
 
 
 def refine(
