@@ -24,6 +24,7 @@ from metafuse_ray.adapt.rig import Choice
 from metafuse_ray.adapt.stored_rig import StoredRig
 from metafuse_ray.data.sealed_json import digest, seal, unseal
 from metafuse_ray.data.storage import atomic_file, storage_errors
+from metafuse_ray.data.store import fetched
 from metafuse_ray.errors import BundleError, MetaFuseError
 from metafuse_ray.geometry.rig import CameraPair, Rig
 from metafuse_ray.models.fusion import AffineFusion
@@ -56,7 +57,7 @@ def load_adapted_rig(directory: str | Path, operator: str = "auto") -> StoredRig
     """Read what the adapt job left in a folder.
 
     Args:
-        directory: The job's ``output.dir``.
+        directory: The job's ``output.dir``, a path or a URI.
         operator: Implementation of the fusion operator.
 
     Raises:
@@ -78,7 +79,11 @@ def load_adapted_rig(directory: str | Path, operator: str = "auto") -> StoredRig
         >>> joints_2d.argmax_VBJ2.shape[:2] == (len(adapted.rig), 8)  # crop pixels
         True
     """
-    folder = Path(directory)
+    with fetched(directory, (FACTS_FILE, TENSOR_FILE)) as folder:
+        return _load(folder, operator)
+
+
+def _load(folder: Path, operator: str) -> StoredRig:
     facts = _read_facts(folder / FACTS_FILE)
     path = folder / TENSOR_FILE
     try:

@@ -97,7 +97,7 @@ def choice_lines(stored: StoredRig) -> list[str]:
     return lines
 
 
-def print_adapt_report(stored: StoredRig, directory: Path, picture: Path | None) -> None:
+def print_adapt_report(stored: StoredRig, location: str, picture: Path | None) -> None:
     """Print the table, and last where everything lies, to standard output."""
     console = Console(width=None if sys.stdout.isatty() else _CONSOLE_WIDTH)
     table = adapt_table(stored)
@@ -108,8 +108,8 @@ def print_adapt_report(stored: StoredRig, directory: Path, picture: Path | None)
     files = [TENSOR_FILE, FACTS_FILE, *([picture.name] if picture else [])]
     # Not wrapped: a path in two pieces cannot be copied.
     console.print(
-        f"In {directory}: {', '.join(files)}; from Python:"
-        f' metafuse_ray.adapt.adapted_file.load_adapted_rig("{directory}")',
+        f"In {location}: {', '.join(files)}; from Python:"
+        f' metafuse_ray.adapt.adapted_file.load_adapted_rig("{location}")',
         highlight=False,
         markup=False,
         soft_wrap=True,

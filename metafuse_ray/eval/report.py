@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from metafuse_ray.config.location import join
 from metafuse_ray.data.storage import atomic_file, storage_errors
 from metafuse_ray.errors import DataError
 from metafuse_ray.eval.heatmap_sheet import SHEET_FILE
@@ -74,8 +75,14 @@ def write_report(results: Path, run: Path | None) -> list[Path]:
     return pictures
 
 
-def print_report(document: Mapping[str, Any], report: Path, pictures: Sequence[Path]) -> None:
-    """Print the tables, and last where report and pictures lie, to standard output."""
+def print_report(document: Mapping[str, Any], location: str, pictures: Sequence[Path]) -> None:
+    """Print the tables, and last where report and pictures lie, to standard output.
+
+    Args:
+        document: Content of `results.json`.
+        location: The folder that they lie in: a path or a URI.
+        pictures: Paths of which the names are told.
+    """
     console = Console(width=None if sys.stdout.isatty() else _CONSOLE_WIDTH)
     for part, own in parts(document):
         for table in (detection_table(own), position_table(own)):
@@ -83,7 +90,8 @@ def print_report(document: Mapping[str, Any], report: Path, pictures: Sequence[P
     for line in (*data_lines(document), *note_lines(document)):
         console.print(line, highlight=False, markup=False)
     names = ", ".join(path.name for path in pictures)
-    line = f"Pictures in {report.parent}: {names}; the report with them: {report}"
+    report = join(location, REPORT_FILE)
+    line = f"Pictures in {location}: {names}; the report with them: {report}"
     # Not wrapped: a path in two pieces cannot be copied.
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import closing
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,21 +21,24 @@ from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.open_shards import open_shards
 from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.data.working_folder import working_folder
 from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.eval.adapt_report import print_adapt_report, rig_scores
 from metafuse_ray.eval.cells import Cell
 from metafuse_ray.eval.heatmap_sheet import SHEET_FILE, adapted_sheet
 from metafuse_ray.eval.rigs import labelled_rows, test_rows
 from metafuse_ray.progress import track
-from metafuse_ray.runs.outputs import start_run_apart
+from metafuse_ray.runs.outputs import check_apart, start_run
 from metafuse_ray.runs.rig_choice import choose_rig
 from metafuse_ray.runs.test_frames import open_test_shards
 from metafuse_ray.runs.weights import load_meta_weights
 
 _log = logging.getLogger(__name__)
+_OWNED = re.compile(re.escape(SHEET_FILE))
+"""What an earlier run may leave that a later one does not replace."""
 
 
-def adapt(config: RunConfig) -> Path:
+def adapt(config: RunConfig) -> str:
     """Fine-tune the affine transforms of every ordered pair of a rig on labelled frames.
 
     Leaves `rig.safetensors`, `rig.json` (`metafuse_ray.adapt.adapted_file` reads them back) and a
@@ -56,24 +59,25 @@ def adapt(config: RunConfig) -> Path:
     labelled = _load_labelled(config, shards, cameras, method)
     test_shards = open_test_shards(config, shards)
     test = _load_test(config, test_shards, cameras)
-    output = start_run_apart(config)
+    check_apart(config)
+    with working_folder(config.output.dir, _OWNED, resume=False) as folder:
+        start_run(config, folder)
+        adapted = _adapt(method, labelled, config, (*cameras, len(labelled), 0))
+        alone = adapt_rig(NoFusionMethod(), labelled, config, ())
+        figures = _test_figures(config, shards, alone, adapted, test)
+        stored = _stored(config, shards, labelled, adapted, figures)
+        save_adapted_rig(folder.path, stored)
 
-    cell = Cell(cameras, len(labelled), 0, "MetaFuse")
-    adapted = _adapt(method, labelled, config, (*cameras, len(labelled), 0))
-    alone = adapt_rig(NoFusionMethod(), labelled, config, ())
-    figures = _test_figures(config, shards, alone, adapted, test)
-    stored = _stored(config, shards, labelled, adapted, figures)
-    save_adapted_rig(output, stored)
-
-    path = output / SHEET_FILE
-    path.unlink(missing_ok=True)
-    if test is None:
-        shown, source, frames = labelled, shards, "the labelled frames that it was fitted to"
-    else:
-        shown, source, frames = test, test_shards, "test frames"
-    picture = adapted_sheet(config, cell, adapted, shown, source, path, frames)
-    print_adapt_report(stored, output, picture)
-    return output
+        path = folder.path / SHEET_FILE
+        path.unlink(missing_ok=True)
+        if test is None:
+            shown, source, frames = labelled, shards, "the labelled frames that it was fitted to"
+        else:
+            shown, source, frames = test, test_shards, "test frames"
+        cell = Cell(cameras, len(labelled), 0, "MetaFuse")
+        picture = adapted_sheet(config, cell, adapted, shown, source, path, frames)
+    print_adapt_report(stored, config.output.dir, picture)
+    return config.output.dir
 
 
 def _load_labelled(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from metafuse_ray.adapt.method_table import Weights
@@ -109,10 +108,10 @@ def fold_path(path: str, fold: int) -> str:
     return path.replace("{fold}", str(fold))
 
 
-def checkpoint_folder(config: RunConfig) -> Path | None:
-    """Return the folder of the run that MetaFuse starts from, of the first fold."""
+def checkpoint_folder(config: RunConfig) -> str | None:
+    """Return where the run lies that MetaFuse starts from, of the first fold."""
     checkpoint = config.evaluate.checkpoint
-    return Path(fold_path(checkpoint, 0)) if checkpoint else None
+    return fold_path(checkpoint, 0) if checkpoint else None
 
 
 def _with_settings(config: RunConfig, name: str, changes: dict[str, Any]) -> RunConfig:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import time
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -13,23 +15,30 @@ from typing import Any
 from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.config.load import config_tree
+from metafuse_ray.config.location import join
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.storage import atomic_file
+from metafuse_ray.data.working_folder import WorkingFolder, working_folder
 from metafuse_ray.eval.cell_file import CELLS_FILE, CellFile
 from metafuse_ray.eval.cells import Cell, CellResult, CellWorker
-from metafuse_ray.eval.heatmap_sheet import heatmap_sheet
+from metafuse_ray.eval.heatmap_sheet import SHEET_FILE, heatmap_sheet
 from metafuse_ray.eval.published import PUBLISHED
-from metafuse_ray.eval.report import REPORT_FILE, print_report, write_report
+from metafuse_ray.eval.report import print_report, write_report
 from metafuse_ray.eval.results import plain, rows_from_cells
 from metafuse_ray.progress import track
 from metafuse_ray.runs.data_sets import DataSet, checkpoint_folder, open_data_sets
 from metafuse_ray.runs.evaluate_resume import finished_cells, run_facts
-from metafuse_ray.runs.outputs import start_run_apart
+from metafuse_ray.runs.outputs import check_apart, start_run
+from metafuse_ray.runs.weights import run_here
 
 _log = logging.getLogger(__name__)
+RESULTS_FILE = "results.json"
+_OWNED = re.compile("|".join(map(re.escape, (CELLS_FILE, SHEET_FILE))))
+"""Files, of those that a run leaves, that a later one goes on from or may not replace."""
+_PUBLISH_EVERY_S = 60.0
 
 
-def evaluate(config: RunConfig) -> Path:
+def evaluate(config: RunConfig) -> str:
     """Adapt every method to every rig at every N and judge it on test frames.
 
     Leaves `results.json`, `results.md` and pictures in ``output.dir``, prints the tables and says
@@ -37,7 +46,7 @@ def evaluate(config: RunConfig) -> Path:
     ``checkpoint.resume`` a run goes on from there.
 
     Returns:
-        Path of `results.json`.
+        Where `results.json` lies.
 
     Raises:
         MetaFuseError: Before any work starts where the cause is in the settings or the data.
@@ -48,31 +57,53 @@ def evaluate(config: RunConfig) -> Path:
     weights = {(one.name, fold): one.weights(fold) for one in sets for fold in one.folds}
     cells = [cell for one in sets for cell in one.cells()]
     facts = run_facts(sets)
-    finished = finished_cells(config, facts, Path(config.output.dir) / CELLS_FILE)
-    output = start_run_apart(config)
+    check_apart(config)
     worker = partial(CellWorker, {one.name: one.config for one in sets}, weights)
-    results = _evaluate(config, worker, cells, CellFile(output / CELLS_FILE, facts, finished))
-    path = output / "results.json"
-    document = plain(_document(config, sets, results))
-    with atomic_file(path) as partial_path:
-        partial_path.write_text(json.dumps(document, indent=1, allow_nan=False))
-    heatmap_sheet(sets[0].config, worker(), [cell for cell in cells if cell.fold == 0], output)
-    pictures = write_report(path, checkpoint_folder(sets[0].config))
-    print_report(document, output / REPORT_FILE, pictures)
-    return path
+    with working_folder(config.output.dir, _OWNED, resume=config.checkpoint.resume) as folder:
+        finished = finished_cells(config, facts, folder.path / CELLS_FILE)
+        start_run(config, folder)
+        file = CellFile(folder.path / CELLS_FILE, facts, finished)
+        results = _evaluate(config, worker, cells, file, folder)
+        document = plain(_document(config, sets, results))
+        path = folder.path / RESULTS_FILE
+        with atomic_file(path) as partial_path:
+            partial_path.write_text(json.dumps(document, indent=1, allow_nan=False))
+        first = [cell for cell in cells if cell.fold == 0]
+        heatmap_sheet(sets[0].config, worker(), first, folder.path)
+        pictures = _write_report(path, checkpoint_folder(sets[0].config))
+    print_report(document, config.output.dir, pictures)
+    return join(config.output.dir, RESULTS_FILE)
 
 
 def _evaluate(
-    config: RunConfig, worker: partial[CellWorker], cells: list[Cell], file: CellFile
+    config: RunConfig,
+    worker: partial[CellWorker],
+    cells: list[Cell],
+    file: CellFile,
+    folder: WorkingFolder,
 ) -> list[CellResult]:
     """Evaluate the cells that are not finished; return the results of all, in their order."""
     left = [cell for cell in cells if cell not in file.finished]
     if len(left) < len(cells):
         _log.info("%d of %d cells are finished", len(cells) - len(left), len(cells))
     with closing(ordered_map(worker, left, config.cluster)) as results:
-        for result in track(results, len(left), "evaluate (cells)"):
-            file.add(result)
+        published_s = time.monotonic()
+        try:
+            for result in track(results, len(left), "evaluate (cells)"):
+                file.add(result)
+                if time.monotonic() - published_s > _PUBLISH_EVERY_S:
+                    folder.try_to_publish()
+                    published_s = time.monotonic()
+        finally:
+            folder.try_to_publish()
     return [file.finished[cell] for cell in cells]
+
+
+def _write_report(path: Path, run: str | None) -> list[Path]:
+    if run is None:
+        return write_report(path, None)
+    with run_here(run) as here:
+        return write_report(path, here)
 
 
 def _document(config: RunConfig, sets: list[DataSet], results: list[CellResult]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,14 +11,23 @@ from pathlib import Path
 from metafuse_ray.cluster.groups import GroupedPool
 from metafuse_ray.cluster.metrics import RayMetricsSink
 from metafuse_ray.cluster.pool import RayTaskPool
+from metafuse_ray.config.location import join
 from metafuse_ray.config.schema import ClusterConfig, RunConfig
 from metafuse_ray.data.episodes import EpisodeSampler
 from metafuse_ray.data.open_shards import open_shards
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.data.storage import atomic_file, flush_to_disk
+from metafuse_ray.data.working_folder import WorkingFolder, working_folder
 from metafuse_ray.errors import CheckpointError, ConfigError
 from metafuse_ray.geometry.rig import CameraPair
-from metafuse_ray.meta.checkpoint import CHECKPOINT_FOLDER, prune, restore, save_checkpoint
+from metafuse_ray.meta.checkpoint import (
+    CHECKPOINT_FOLDER,
+    OPTIMIZER_FILE,
+    STATE_FILE,
+    prune,
+    restore,
+    save_checkpoint,
+)
 from metafuse_ray.meta.pool import InProcessPool, TaskPool
 from metafuse_ray.meta.reduce import Reducer
 from metafuse_ray.meta.sinks import (
@@ -38,14 +48,32 @@ from metafuse_ray.meta.weights_file import (
     weights_bytes,
 )
 from metafuse_ray.models.start import start_weights
-from metafuse_ray.runs.outputs import clear_earlier_training, clear_later_training, start_run
+from metafuse_ray.runs.outputs import (
+    CONFIG_FILE,
+    clear_earlier_training,
+    clear_later_training,
+    start_run,
+)
 from metafuse_ray.runs.resume import find_checkpoint
 from metafuse_ray.runs.training_pairs import keep_trainable
 
 _log = logging.getLogger(__name__)
+_OWNED = re.compile(
+    "|".join(
+        (
+            re.escape(CONFIG_FILE),
+            re.escape(METRICS_FILE),
+            rf"{EVENTS_FOLDER}/{EVENTS_PATTERN.replace('.', '[.]').replace('*', '[^/]*')}",
+            rf"{FINAL_FOLDER}/{re.escape(MODEL_FILE)}",
+            rf"{CHECKPOINT_FOLDER}/round_\d{{6,}}/"
+            rf"({'|'.join(map(re.escape, (MODEL_FILE, OPTIMIZER_FILE, STATE_FILE)))})",
+        )
+    )
+)
+"""Files that a meta-training leaves in its folder."""
 
 
-def meta_train(config: RunConfig) -> Path:
+def meta_train(config: RunConfig) -> str:
     """Run Algorithm 1 and leave ``final/model.safetensors`` and ``metrics.jsonl``.
 
     With ``checkpoint.resume`` it goes on from the newest whole checkpoint of the folder, and ends
@@ -60,15 +88,22 @@ def meta_train(config: RunConfig) -> Path:
     """
     _check_cluster(config.cluster)
     shards = open_shards(config)
-    run = Path(config.output.dir)
+    resume = config.checkpoint.resume
+    with working_folder(config.output.dir, _OWNED, resume=resume) as folder:
+        _train(config, shards, folder)
+    return config.output.dir
+
+
+def _train(config: RunConfig, shards: ShardSet, folder: WorkingFolder) -> None:
+    run = folder.path
     checkpoint = find_checkpoint(config, run, shards.manifest.digest)
     if checkpoint is not None and checkpoint.round == config.meta.rounds and _is_final(run):
-        _log.info("%s has gone its %d rounds: nothing to do", run, checkpoint.round)
-        return run
+        _log.info("%s has gone its %d rounds: nothing to do", folder.location, checkpoint.round)
+        return
     pairs = _training_pairs(config, shards)
     start = start_weights(config.model, shards.grid, config.seed).named
     with closing(_open_pool(config, pairs)) as pool:
-        start_run(config)
+        start_run(config, folder)
         trainer = MetaTrainer(config, pairs, pool, start)
         if checkpoint is None:
             clear_earlier_training(run)
@@ -77,12 +112,11 @@ def meta_train(config: RunConfig) -> Path:
             clear_later_training(run, checkpoint.round)
             _log.info("going on from %s", checkpoint.path)
         cameras = pair_camera_digests(shards.rig, pairs)
-        trainer.sinks = _sinks(config, run, trainer, shards.manifest.digest, cameras)
+        trainer.sinks = _sinks(config, folder, trainer, shards.manifest.digest, cameras)
         trainer.fit(config.meta.rounds)
         with atomic_file(run / FINAL_FOLDER / MODEL_FILE) as path:
             path.write_bytes(weights_bytes(trainer.outer.tensors, trainer.round, cameras))
-    _log.info("weights: %s", run / FINAL_FOLDER / MODEL_FILE)
-    return run
+    _log.info("weights: %s", join(folder.location, f"{FINAL_FOLDER}/{MODEL_FILE}"))
 
 
 def _training_pairs(config: RunConfig, shards: ShardSet) -> list[CameraPair]:
@@ -128,8 +162,14 @@ def _open_pool(config: RunConfig, pairs: Sequence[CameraPair]) -> TaskPool | Red
 
 
 def _sinks(
-    config: RunConfig, run: Path, trainer: MetaTrainer, shards: str, cameras: Mapping[str, str]
+    config: RunConfig,
+    folder: WorkingFolder,
+    trainer: MetaTrainer,
+    shards: str,
+    cameras: Mapping[str, str],
 ) -> list[Sink]:
+    run = folder.path
+
     def checkpoint(record: RoundRecord) -> None:
         if record.round % config.checkpoint.every == 0 or record.round == config.meta.rounds:
             # The curves first: they must reach as far as the checkpoint, whatever happens.
@@ -137,6 +177,7 @@ def _sinks(
                 flush_to_disk(path)
             save_checkpoint(run / CHECKPOINT_FOLDER, trainer, shards, cameras)
             prune(run / CHECKPOINT_FOLDER, config.checkpoint.keep)
+            folder.try_to_publish(last=STATE_FILE)
 
     after = trainer.round
     sentences = ConsoleSink(config.meta.rounds, config.meta.log_every)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from metafuse_ray.config.load import dump_config
+from metafuse_ray.config.location import beside, is_uri, split
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.storage import atomic_file, storage_errors
+from metafuse_ray.data.working_folder import WorkingFolder
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.meta.checkpoint import (
     CHECKPOINT_FOLDER,
@@ -21,16 +23,15 @@ from metafuse_ray.meta.weights_file import FINAL_FOLDER, MODEL_FILE
 CONFIG_FILE = "config.resolved.yaml"
 
 
-def start_run(config: RunConfig) -> Path:
+def start_run(config: RunConfig, folder: WorkingFolder) -> None:
     """Make ``output.dir`` with `config.resolved.yaml` in it, before any long work.
 
     Raises:
         StorageError: The folder cannot be written.
     """
-    run = Path(config.output.dir)
-    with atomic_file(run / CONFIG_FILE) as path:
+    with atomic_file(folder.path / CONFIG_FILE) as path:
         path.write_text(dump_config(config), encoding="utf-8")
-    return run
+    folder.publish()
 
 
 def clear_earlier_training(run: Path) -> None:
@@ -63,21 +64,33 @@ def clear_later_training(run: Path, after: int) -> None:
         remove_leftovers(folder)
 
 
-def start_run_apart(config: RunConfig) -> Path:
-    """Start a run that uses another one's weights, and must not overwrite its files.
+def check_apart(config: RunConfig) -> None:
+    """Refuse a run that uses another one's weights, and would overwrite its files.
 
     Raises:
         ConfigError: ``output.dir`` is the folder of the meta-training run.
-        StorageError: The folder cannot be written.
     """
-    run = Path(config.evaluate.checkpoint or "").resolve()
-    # The weights of a run lie in RUN/final/, and either may be named.
-    inside = {run, run.parent, run.parents[1]} if run.is_file() else {run}
-    inside |= {run.parent} if run.name == "final" else set()
-    if config.evaluate.checkpoint and Path(config.output.dir).resolve() in inside:
+    if config.evaluate.checkpoint and _whole(config.output.dir) in _folders(config):
         raise ConfigError(
             f"output.dir: {config.output.dir} is the folder of the meta-training run, whose files"
             " would be overwritten; choose another, for instance output.dir=runs/results",
             key="output.dir",
         )
-    return start_run(config)
+
+
+def _folders(config: RunConfig) -> set[str]:
+    """Return what ``evaluate.checkpoint`` names, and what folder of a run it may lie in.
+
+    The weights of a run lie in RUN/final/, and either may be named.
+    """
+    folder = _whole(config.evaluate.checkpoint or "")
+    folders = {folder}
+    if folder.partition("?")[0].endswith(".safetensors") or Path(folder).is_file():
+        folder, _ = split(folder)
+        folders.add(folder)
+    above, name = split(folder)
+    return folders | ({above} if name == FINAL_FOLDER else set())
+
+
+def _whole(location: str) -> str:
+    return beside(location, "") if is_uri(location) else str(Path(location).resolve())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.shards import ShardSet
@@ -30,7 +29,7 @@ def choose_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
     if cameras is None:
         return _first_test_rig(config, shards)
     _check_names(cameras, shards)
-    trained = trained_on(Path(config.evaluate.checkpoint or ""), shards, cameras)
+    trained = trained_on(config.evaluate.checkpoint or "", shards, cameras)
     if trained:
         _log.warning(
             "%s was trained on %s: what it reaches there says nothing about new cameras",

@@ -17,11 +17,13 @@ from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.cluster.trial import Sweep, checkpoint_folder
 from metafuse_ray.cluster.tune import search
 from metafuse_ray.config.load import config_tree, dump_config
+from metafuse_ray.config.location import is_uri
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.episodes import EpisodeSampler
 from metafuse_ray.data.open_shards import open_shards
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.data.storage import atomic_file, storage_errors
+from metafuse_ray.data.working_folder import WorkingFolder
 from metafuse_ray.errors import CheckpointError, ConfigError
 from metafuse_ray.eval.results import plain
 from metafuse_ray.eval.tune_report import best_header, print_tune_report, write_tune_report
@@ -72,6 +74,12 @@ def tune(config: RunConfig) -> Path:
         raise ConfigError(
             "cluster.backend=in_process: a sweep's trials run on Ray; leave cluster.backend=ray",
             key="cluster.backend",
+        )
+    if is_uri(config.output.dir):
+        raise ConfigError(
+            f"output.dir: {config.output.dir} is a URI, but the trials of a sweep share a folder"
+            " that all nodes see; give a path there (the shards may lie at a URI)",
+            key="output.dir",
         )
     space = search_space(config)
     shards = open_shards(config)
@@ -141,7 +149,7 @@ def _open_folder(sweep: Sweep, shards: ShardSet) -> None:
                 path=str(sweep.folder),
                 different=different,
             )
-    start_run(sweep.config)
+    start_run(sweep.config, WorkingFolder(str(sweep.folder), sweep.folder))
     if not path.is_file():
         with atomic_file(path) as partial:
             partial.write_text(json.dumps({"config": tree, "shards": digest}), encoding="utf-8")

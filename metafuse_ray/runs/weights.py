@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from metafuse_ray.config.location import is_uri, split
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.data.store import fetched
 from metafuse_ray.errors import CheckpointError, ConfigError
-from metafuse_ray.meta.weights_file import camera_digests, load_weights, trained_cameras
+from metafuse_ray.meta.sinks import METRICS_FILE
+from metafuse_ray.meta.weights_file import (
+    FINAL_FOLDER,
+    MODEL_FILE,
+    camera_digests,
+    load_weights,
+    trained_cameras,
+)
 from metafuse_ray.models.start import FusionWeights
 
 
@@ -30,7 +40,8 @@ def load_meta_weights(config: RunConfig, shards: ShardSet) -> FusionWeights:
             " jobs/meta_train.py",
             key="evaluate.checkpoint",
         )
-    weights = load_weights(Path(checkpoint))
+    with run_here(checkpoint) as run:
+        weights = load_weights(run)
     grid = tuple(weights.omega.shape)
     if grid != shards.grid:
         raise CheckpointError(
@@ -42,6 +53,26 @@ def load_meta_weights(config: RunConfig, shards: ShardSet) -> FusionWeights:
     return weights
 
 
+@contextmanager
+def run_here(location: str) -> Iterator[Path]:
+    """Yield a meta-training run, or a copy of the weights and curves of one at a URI.
+
+    Args:
+        location: The run's folder, or its file of weights.
+
+    Raises:
+        StorageError: The store cannot be read.
+    """
+    names = [f"{FINAL_FOLDER}/{MODEL_FILE}", MODEL_FILE, METRICS_FILE]
+    folder, name = split(location)
+    if is_uri(location) and name.endswith(".safetensors"):
+        with fetched(folder, [name]) as path:
+            yield path / name
+    else:
+        with fetched(location, names) as path:
+            yield path
+
+
 def refuse_trained_cameras(config: RunConfig, shards: ShardSet) -> None:
     """Refuse to judge the weights of ``evaluate.checkpoint`` on cameras that they were trained on.
 
@@ -49,7 +80,7 @@ def refuse_trained_cameras(config: RunConfig, shards: ShardSet) -> None:
         CheckpointError: Some test cameras of the shards are among those.
     """
     run = config.evaluate.checkpoint or ""
-    trained = trained_on(Path(run), shards, shards.manifest.test_cameras)
+    trained = trained_on(run, shards, shards.manifest.test_cameras)
     if trained:
         raise CheckpointError(
             f"{run} was trained on {', '.join(trained)}, test cameras of {shards.location}: what"
@@ -60,7 +91,7 @@ def refuse_trained_cameras(config: RunConfig, shards: ShardSet) -> None:
         )
 
 
-def trained_on(run: Path, shards: ShardSet, cameras: Sequence[str]) -> list[str]:
+def trained_on(location: str, shards: ShardSet, cameras: Sequence[str]) -> list[str]:
     """Return which of a rig's cameras the weights of a run were trained on.
 
     A camera is known by its name and calibration. Weights that do not say are taken to be of the
@@ -69,7 +100,8 @@ def trained_on(run: Path, shards: ShardSet, cameras: Sequence[str]) -> list[str]
     Raises:
         CheckpointError: There are no weights, or they are damaged.
     """
-    known = trained_cameras(run)
+    with run_here(location) as run:
+        known = trained_cameras(run)
     if known is None:
         return [name for name in cameras if name in shards.manifest.train_cameras]
     here = camera_digests(shards.rig.subset(cameras))

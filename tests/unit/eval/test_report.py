@@ -121,7 +121,7 @@ def test_a_report_without_a_run_has_no_learning_curves(tmp_path):
 
 def test_the_console_shows_both_tables_in_100_columns_and_where_the_pictures_lie(tmp_path, capsys):
     folder = tmp_path / ("long" * 25)
-    print_report(document(), folder / "results.md", [folder / "jdr.png", folder / "mpjpe.png"])
+    print_report(document(), str(folder), [folder / "jdr.png", folder / "mpjpe.png"])
     lines = capsys.readouterr().out.rstrip().split("\n")
     assert max(map(len, lines[:-1])) <= 100
     assert lines[-1].startswith(f"Pictures in {folder}: jdr.png, mpjpe.png")

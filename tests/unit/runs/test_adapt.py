@@ -59,7 +59,7 @@ SETTINGS = (
 @pytest.fixture(scope="module")
 def trained(tiny_shards, tmp_path_factory):
     run = tmp_path_factory.mktemp("adapt") / "train"
-    return meta_train(load_config(None, [*SETTINGS, *_paths(tiny_shards, run)]))
+    return Path(meta_train(load_config(None, [*SETTINGS, *_paths(tiny_shards, run)])))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,8 @@ def configure(tiny_shards, trained):
 
 @pytest.fixture(scope="module")
 def adapted_folder(configure, tmp_path_factory):
-    return adapt(configure(tmp_path_factory.mktemp("adapted") / "rig", "adapt.caution=0"))
+    output = tmp_path_factory.mktemp("adapted") / "rig"
+    return Path(adapt(configure(output, "adapt.caution=0")))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -51,7 +52,7 @@ def evaluated(monkeypatch):
 
 
 def test_a_resumed_run_evaluates_only_what_is_left_and_ends_the_same(configure, evaluated):
-    path = evaluate(configure())
+    path = Path(evaluate(configure()))
     whole = json.loads(path.read_text())
     assert len(evaluated) == len(whole["cells"]) == 6
     assert {row["views"] for row in whole["rows"]} == {2, 3}
@@ -61,7 +62,7 @@ def test_a_resumed_run_evaluates_only_what_is_left_and_ends_the_same(configure, 
     cells.write_bytes(b"".join(lines[:4]) + lines[4][:20])
     left = evaluated[3:]
     evaluated.clear()
-    again = json.loads(evaluate(configure("checkpoint.resume=true")).read_text())
+    again = json.loads(Path(evaluate(configure("checkpoint.resume=true"))).read_text())
     assert evaluated == left
     assert (again["rows"], again["cells"]) == (whole["rows"], whole["cells"])
     assert cells.read_bytes().splitlines(keepends=True) == lines
@@ -77,7 +78,7 @@ def test_a_change_of_settings_is_refused_but_more_cells_are_not(configure, evalu
 
 
 def test_a_damaged_file_of_cells_is_refused(configure):
-    path = evaluate(configure("evaluate.methods=[No-Fusion]"))
+    path = Path(evaluate(configure("evaluate.methods=[No-Fusion]")))
     (path.parent / CELLS_FILE).write_bytes(b"{}\n")
     with pytest.raises(DataError, match=r"cells\.jsonl is damaged"):
         evaluate(configure("checkpoint.resume=true"))
@@ -86,7 +87,7 @@ def test_a_damaged_file_of_cells_is_refused(configure):
 def test_data_sets_have_settings_of_their_own(configure, tiny_shards, tmp_path):
     config = configure("evaluate.methods=[No-Fusion]", "evaluate.views=2")
     tree = {"few": {"evaluate.test_frames": 4}, "more": {"evaluate.rigs": 2}}
-    document = json.loads(evaluate(configure_sets(config, tree)).read_text())
+    document = json.loads(Path(evaluate(configure_sets(config, tree))).read_text())
     assert {row["data"]: row["rigs"] for row in document["rows"]} == {"few": 1, "more": 2}
     assert [cell["test_samples"] for cell in document["cells"]] == [4, 10, 10]
     assert set(document["data_sets"]) == {"few", "more"}

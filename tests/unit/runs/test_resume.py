@@ -30,7 +30,8 @@ def config(shards: Path, run: Path, *more: str) -> RunConfig:
 @pytest.fixture(scope="module")
 def whole(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run of five rounds, with the checkpoints of 2, 4 and 5. Never write to it."""
-    return meta_train(config(tiny_shards, tmp_path_factory.mktemp("whole") / "run"))
+    run = tmp_path_factory.mktemp("whole") / "run"
+    return Path(meta_train(config(tiny_shards, run)))
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def rounds(run: Path) -> list[int]:
     return [json.loads(line)["round"] for line in lines]
 
 
-def resume(shards: Path, run: Path, *more: str) -> Path:
+def resume(shards: Path, run: Path, *more: str) -> str:
     return meta_train(config(shards, run, "checkpoint.resume=true", *more))
 
 
@@ -126,7 +127,7 @@ def test_what_changes_no_number_may_change(tiny_shards: Path, whole: Path, run: 
     )
     assert left(moved) == {"round_000006"}
     assert rounds(moved) == [1, 2, 3, 4, 5, 6]
-    longer = meta_train(config(tiny_shards, run.parent / "longer", "meta.rounds=6"))
+    longer = Path(meta_train(config(tiny_shards, run.parent / "longer", "meta.rounds=6")))
     assert weights(moved) == weights(longer) != weights(whole)
 
 
