@@ -264,7 +264,7 @@ class EvaluateConfig:
     """Comparison of the methods on rigs of held-out cameras."""
 
     checkpoint: Location | None = None
-    """Folder of a meta-training run; {fold} in it stands for the number of the fold."""
+    """Folder of a meta-training run, a path or a URI; {fold} in it stands for the fold's number."""
     random_checkpoint: Location | None = None
     """Folder of a run from a random start, for the method of that name; {fold} as above."""
     data_sets: dict[str, dict[str, Any]] | None = None
@@ -396,7 +396,7 @@ class OutputConfig:
     """Where results go."""
 
     dir: Location = "runs/latest"
-    """Folder of this run's results."""
+    """Folder of this run's results, a path or a URI (s3://bucket/run)."""
     tensorboard: bool = True
     """Also write TensorBoard event files."""
     log_json: bool = False
