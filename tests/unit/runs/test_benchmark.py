@@ -1,6 +1,7 @@
 """The benchmark in small: every method that there is, on one rig, with and without labels."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -32,8 +33,8 @@ def results(tiny_shards, tmp_path_factory):
         ],
     )
     start = start_weights(config.model, ShardSet.open(str(tiny_shards)).grid, 0)
-    weights.write_bytes(weights_bytes(start, 0, {"of no camera here": ""}))
-    return json.loads(evaluate(config).read_text()), folder / "out"
+    weights.write_bytes(weights_bytes(start.named, 0, {"of no camera here": ""}))
+    return json.loads(Path(evaluate(config)).read_text()), folder / "out"
 
 
 def _keys(document, method):
