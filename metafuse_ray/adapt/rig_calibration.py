@@ -32,9 +32,9 @@ _CONFIDENT = 0.65
 """Peaks below this share of a high peak are left out: they err together (see docs)."""
 _HIGH = 0.95
 """Quantile of the peaks that is called a high one: backbones differ in their heights."""
-_LABEL_SIGMA = 0.5
-"""Of a label, as a detection of the highest peak has 1: detections err alike for a while, and labels
-each for itself."""
+_DETECTION, _LABEL = (2.0, 0.5), (1.0, 4.0)
+"""Standard deviation, in pixels of the `GRID`, and tail (see `Observations`). Detections err alike
+for a while, so that each tells less than its error says, and some are gross; labels are neither."""
 _BLOCKS = 4
 """Blocks of time that are left out in turn to judge a calibration."""
 
@@ -65,21 +65,24 @@ class _Sight:
     Attributes:
         points_VN2: Positions.
         sigma_VN: Their standard deviations, NaN for what is not used.
+        tail_VN: See `Observations`.
         unit_VN: Image pixels of one pixel of the `GRID`.
         block_N: Block of time.
     """
 
     points_VN2: np.ndarray
     sigma_VN: np.ndarray
+    tail_VN: np.ndarray
     unit_VN: np.ndarray
     block_N: np.ndarray
 
     def observations(self, cameras: Sequence[Camera] | None) -> Observations:
         """Return ideal pixels of cameras; as they are where no lens is known."""
         if cameras is None:
-            return Observations(self.points_VN2, self.sigma_VN)
+            return Observations(self.points_VN2, self.sigma_VN, self.tail_VN)
         pairs = zip(cameras, self.points_VN2, strict=True)
-        return Observations(np.stack([camera.undistort(px) for camera, px in pairs]), self.sigma_VN)
+        ideal_VN2 = np.stack([camera.undistort(px) for camera, px in pairs])
+        return Observations(ideal_VN2, self.sigma_VN, self.tail_VN)
 
 
 def calibrate_rig(task: RigTask, settings: CalibrateSettings | None = None) -> RigCalibration:
@@ -175,25 +178,26 @@ def _look(task: RigTask) -> _Sight:
     high = float(np.quantile(seen_peaks, _HIGH)) if seen_peaks.size else 1.0
     share_VBJ = peak_VBJ / high
     with np.errstate(divide="ignore"):
-        sigma_VBJ = np.where(share_VBJ > _CONFIDENT, 1 / share_VBJ, np.nan)
-    parts = [_in_image(batch, found.refined_VBJ2, sigma_VBJ)]
+        sigma_VBJ = np.where(share_VBJ > _CONFIDENT, _DETECTION[0] / share_VBJ, np.nan)
+    parts = [_in_image(batch, found.refined_VBJ2, sigma_VBJ, _DETECTION[1])]
     if task.labelled is not None:
         labels = label_joints(task.labelled)
-        sigma_VBJ = np.where(labels.peak_VBJ > 0, _LABEL_SIGMA, np.nan)
-        parts.append(_in_image(task.labelled, labels.refined_VBJ2, sigma_VBJ))
-    points, sigma, unit = (np.concatenate(arrays, 1) for arrays in zip(*parts, strict=True))
+        sigma_VBJ = np.where(labels.peak_VBJ > 0, _LABEL[0], np.nan)
+        parts.append(_in_image(task.labelled, labels.refined_VBJ2, sigma_VBJ, _LABEL[1]))
+    points, sigma, tail, unit = (np.concatenate(arrays, 1) for arrays in zip(*parts, strict=True))
     times = [batch.time_B2] + ([] if task.labelled is None else [task.labelled.time_B2])
-    return _Sight(points, sigma, unit, _blocks(np.concatenate(times), batch))
+    return _Sight(points, sigma, tail, unit, _blocks(np.concatenate(times), batch))
 
 
 def _in_image(
-    batch: RigBatch, crop_VBJ2: np.ndarray, sigma_VBJ: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return points (V, B J, 2), sigmas and units in image pixels; sigmas are of the `GRID`."""
+    batch: RigBatch, crop_VBJ2: np.ndarray, sigma_VBJ: np.ndarray, tail: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return points (V, B J, 2), sigmas, tails and units; sigmas come in pixels of the `GRID`."""
     views, _, joints = sigma_VBJ.shape
     points = apply_affine(invert_affine(batch.crop_from_image_VB23), crop_VBJ2)
     unit_VN = np.repeat(image_px_per_crop_px(batch) * batch.crop_px / GRID, joints, axis=1)
-    return points.reshape(views, -1, 2), sigma_VBJ.reshape(views, -1) * unit_VN, unit_VN
+    sigma_VN = sigma_VBJ.reshape(views, -1) * unit_VN
+    return points.reshape(views, -1, 2), sigma_VN, np.full_like(sigma_VN, tail), unit_VN
 
 
 def _blocks(time_B2: np.ndarray, batch: RigBatch) -> np.ndarray:

@@ -148,16 +148,24 @@ class Observations(NamedTuple):
     Attributes:
         points_VN2: Ideal pixels; NaN where a view has no point.
         sigma_VN: Standard deviation of the points, in pixels.
+        tail_VN: Times the loss's scale from which a point's loss turns flat: below 1 for what is
+            often grossly wrong, above for what never is; 1 where absent.
     """
 
     points_VN2: FloatArray
     sigma_VN: FloatArray
+    tail_VN: FloatArray | None = None
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
         """Which views have which points."""
         finite = np.isfinite(self.points_VN2).all(-1)
         return finite & np.isfinite(self.sigma_VN) & (self.sigma_VN > 0)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Observations:
+        """Return some of the points."""
+        tail = None if self.tail_VN is None else self.tail_VN[:, rows]
+        return Observations(self.points_VN2[:, rows], self.sigma_VN[:, rows], tail)
 
 
 def adjust(
@@ -224,7 +232,7 @@ class _Problem:
     precision_VN: FloatArray
     used_N: npt.NDArray[np.bool_]
     prior: Prior
-    scale: float
+    scale_VN: FloatArray
 
     @classmethod
     def of(cls, seen: Observations, points_N3: FloatArray, prior: Prior, scale: float) -> _Problem:
@@ -233,7 +241,8 @@ class _Problem:
         known = known[:, used]
         points = np.where(known[..., None], seen.points_VN2[:, used], 0.0)
         sigma = np.where(known, seen.sigma_VN[:, used], 1.0)
-        return cls(points, known / sigma, used, prior, scale)
+        tail = 1.0 if seen.tail_VN is None else seen.tail_VN[:, used]
+        return cls(points, known / sigma, used, prior, scale * np.broadcast_to(tail, sigma.shape))
 
     def state(self, views: Views, points_N3: FloatArray) -> _State:
         """Evaluate the errors and the cost."""
@@ -246,8 +255,8 @@ class _Problem:
         error = np.where((self.precision_VN > 0)[..., None] & ~behind[..., None], error, 0.0)
         squared = np.sum(np.square(error), axis=-1)
         # A point behind a camera that saw it counts as a gross error, and pulls at nothing.
-        squared = np.where(behind & (self.precision_VN > 0), 1e4 * self.scale**2, squared)
-        loss = self.scale**2 * np.log1p(squared / self.scale**2)
+        squared = np.where(behind & (self.precision_VN > 0), 1e4 * self.scale_VN**2, squared)
+        loss = self.scale_VN**2 * np.log1p(squared / self.scale_VN**2)
         cost = 0.5 * (float(loss.sum()) + self.prior.cost_of(views))
         return _State(views, points_N3, cam_VN3, error, squared, cost)
 
@@ -265,7 +274,7 @@ class _Problem:
     def _reduced(self, state: _State, damping: float) -> _Reduced:
         """Eliminate the points: the system of the free camera parameters alone."""
         camera_VN2C, point_VN23 = self._jacobians(state)
-        root_VN = np.sqrt(1 / (1 + state.squared_VN / self.scale**2))[..., None]
+        root_VN = np.sqrt(1 / (1 + state.squared_VN / self.scale_VN**2))[..., None]
         error = state.error_VN2 * root_VN
         camera, point = camera_VN2C * root_VN[..., None], point_VN23 * root_VN[..., None]
         H_VCC = np.einsum("vnkc,vnkd->vcd", camera, camera, optimize=True)

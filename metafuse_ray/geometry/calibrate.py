@@ -184,7 +184,7 @@ def thinned(seen: Observations, most: int) -> Observations:
     rows = np.flatnonzero(seen.known.sum(0) >= 2)
     if len(rows) > most:
         rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
-    return Observations(seen.points_VN2[:, rows], seen.sigma_VN[:, rows])
+    return seen.take(rows)
 
 
 def _settled(
@@ -199,7 +199,8 @@ def _settled(
     weights = np.where(known, 1 / np.square(np.where(known, seen.sigma_VN, 1.0)), 0.0)
     found: Bundle | None = None
     for scale in scales:
-        reach = np.where(known, 2 * scale * seen.sigma_VN, 1.0)
+        tail = 1.0 if seen.tail_VN is None else seen.tail_VN
+        reach = np.where(known, 2 * scale * tail * seen.sigma_VN, 1.0)
         points = triangulate_robust(seen.points_VN2, views.projections, weights, threshold_px=reach)
         found = adjust(seen, views, points, prior, scale, iterations)
         views = found.views

@@ -151,3 +151,22 @@ def test_settings_are_all_used():
 
 def replace_points(seen: Observations, points: np.ndarray) -> Observations:
     return seen._replace(points_VN2=points)
+
+
+def test_gross_errors_pull_where_their_tail_is_long():
+    rig = random_rig(0, 4)
+    points, seen = film(rig, 60, 0.5)
+    pixels = seen.points_VN2.copy()
+    pixels[0, :15] += 15.0
+    true = Views.of(rig.cameras)
+    sigma = np.zeros((4, PARAMETERS))
+    sigma[0, :3] = np.inf
+    turned = []
+    for tail in (1.0, 100.0):
+        shape = np.ones(seen.sigma_VN.shape)
+        shape[:, :15] = tail
+        shifted = Observations(pixels, seen.sigma_VN, shape)
+        found = adjust(shifted, true, points, Prior(true, sigma), 1.0)
+        turned.append(np.linalg.norm(found.views.step_from(true)[0, :3]))
+    assert turned[0] < 1e-3
+    assert turned[1] > 3 * turned[0]
