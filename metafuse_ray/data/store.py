@@ -53,8 +53,9 @@ def store_errors(uri: str, doing: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        missing = "bucket; create it, or correct" if doing == "writing" else "object; check"
         raise StorageError(
-            f"{doing} {uri} failed: there is no such object; check the URI",
+            f"{doing} {uri} failed: there is no such {missing} the URI",
             path=uri,
             missing=True,
             passing=False,
@@ -160,10 +161,15 @@ class Store:
                     continue
             folders.add(name.rpartition("/")[0])
         for folder in sorted(folders - {""}):
-            # The client leaves an empty object that stands for the folder.
-            if not self._names(f"{self._path}/{folder}"):
-                with store_errors(self.named(folder), "removing"):
-                    self._files.delete_dir(f"{self._path}/{folder}")
+            self._remove_marker(folder)
+
+    def _remove_marker(self, folder: str) -> None:
+        """Remove the empty object that the client leaves in S3 where a folder was emptied."""
+        path = f"{self._path}/{folder}"
+        with store_errors(self.named(folder), "removing"):
+            there = self._files.get_file_info(path).type == fs.FileType.Directory
+            if there and not self._names(path):
+                self._files.delete_dir(path)
 
     def _chunks(self, name: str) -> Iterator[bytes]:
         uri = self.named(name)
@@ -179,9 +185,12 @@ class Store:
     def _names(self, folder: str) -> list[str]:
         with store_errors(self.uri, "listing"):
             try:
+                # Not `allow_not_found`: it would pass over a missing bucket too.
                 found = self._files.get_file_info(fs.FileSelector(folder, recursive=True))
-            except FileNotFoundError:
-                return []
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) or "No such file" in str(error):
+                    return []
+                raise
         inside = len(self._path) + 1
         return sorted(info.path[inside:] for info in found if info.type == fs.FileType.File)
 

@@ -13,8 +13,9 @@ from metafuse_ray.data.store import Store
 from tests.support.jobs import TINY_DOME, left_in, succeed
 from tests.support.s3 import S3Server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
 
+LONG_S = 280  # starting Ray takes a minute on a busy machine
 TRAIN = (
     *("output.dir=run", "episode.shots=4", "meta.meta_batch_size=2", "checkpoint.every=1"),
     "checkpoint.keep=1",
@@ -25,8 +26,8 @@ def test_from_simulation_to_results(s3: S3Server, bucket: str, tmp_path: Path) -
     root, cache = f"root={join(bucket, 'lab')}", tmp_path / "cache"
     stored, here = (root, f"data.cache_dir={cache}"), (f"root={tmp_path}",)
     succeed("simulate", *stored, *TINY_DOME)
-    succeed("meta_train", *stored, *TRAIN, "meta.rounds=2")
-    resumed = succeed("meta_train", *stored, *TRAIN, "meta.rounds=4", "--resume")
+    succeed("meta_train", *stored, *TRAIN, "meta.rounds=2", timeout_s=LONG_S)
+    resumed = succeed("meta_train", *stored, *TRAIN, "meta.rounds=4", "--resume", timeout_s=LONG_S)
     assert "checkpoints/round_000002" in resumed.err
 
     succeed("simulate", *here, *TINY_DOME)
@@ -41,6 +42,7 @@ def test_from_simulation_to_results(s3: S3Server, bucket: str, tmp_path: Path) -
         *("evaluate", *stored, "evaluate.checkpoint=run", "output.dir=results"),
         *("evaluate.views=3", "evaluate.rigs=1", "evaluate.labelled_frames=[6]"),
         *("evaluate.methods=[No-Fusion, MetaFuse]", "evaluate.test_frames=12"),
+        timeout_s=LONG_S,
     )
     assert f"Pictures in {join(bucket, 'lab/results')}" in ended.out
     assert len(json.loads(store.read("results/results.json"))["rows"]) == 2
