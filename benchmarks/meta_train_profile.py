@@ -171,7 +171,7 @@ def make_trainer(
     shards = ShardSet.open(config.data.shards)
     pairs = shards.rig.subset(shards.manifest.train_cameras).pairs()
     start = start_weights(config.model, shards.grid, config.seed)
-    return MetaTrainer(config, pairs, open_pool(pairs), start)
+    return MetaTrainer(config, pairs, open_pool(pairs), start.named)
 
 
 def markdown(results: dict[str, Any]) -> str:

@@ -198,7 +198,7 @@ class SlowedWorker(EmulatedWorker):
     def run(self, weights: Weights, task: Task) -> MetaGradient:
         """Sleep and answer."""
         if self.slow:
-            time.sleep(9 * float(weights.omega[0, 0]))
+            time.sleep(9 * float(weights.arrays["omega"][0, 0]))
         return super().run(weights, task)
 
 
