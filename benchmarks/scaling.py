@@ -82,8 +82,9 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="the page that is also printed")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of each kind")
     parser.add_argument("--most-actors", type=int, default=max(ACTORS), help="largest pool")
+    parser.add_argument("--note", default="", help="what the page says of the circumstances")
     arguments = parser.parse_args()
-    results = measure(arguments.repeats, arguments.most_actors)
+    results = measure(arguments.repeats, arguments.most_actors) | {"note": arguments.note}
     arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     text = markdown(results)
     if arguments.markdown:

@@ -15,7 +15,7 @@ _HEAD = """# Scaling
 Made by `python benchmarks/scaling.py --json docs/scaling.json --markdown docs/scaling.md`; do not
 edit. {cores} cores ({processor}), Ray {ray}, PyTorch {torch}, Python {python}; driver, actors and
 Ray share them. Medians of {repeats} rounds or fewer in one Ray session, forms in turn; load of the
-machine before and after: {before:.1f} and {after:.1f}.
+machine before and after: {before:.1f} and {after:.1f}. {note}
 
 A round is what `meta/trainer.py` does in one: hand out tasks, wait, sum the outer gradients, step.
 """
@@ -146,7 +146,13 @@ def markdown(results: dict[str, Any]) -> str:
     """The whole page; without the extrapolation where the grouped runs were left out."""
     machine = results["machine"]
     before, after = machine["load"]
-    head = _HEAD.format(repeats=results["repeats"], before=before, after=after, **machine)
+    head = _HEAD.format(
+        repeats=results["repeats"],
+        note=results["note"],
+        before=before,
+        after=after,
+        **machine,
+    )
     parts = [head, _real(results), _emulated(results), _driver(results)]
     if results["slowed"]:
         parts.append(_slowed(results["slowed"]))
