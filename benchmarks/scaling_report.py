@@ -15,7 +15,8 @@ _HEAD = """# Scaling
 Made by `python benchmarks/scaling.py --json docs/scaling.json --markdown docs/scaling.md`; do not
 edit. {cores} cores ({processor}), Ray {ray}, PyTorch {torch}, Python {python}; driver, actors and
 Ray share them. Medians of {repeats} rounds or fewer in one Ray session, forms in turn; load of the
-machine before and after: {before:.1f} and {after:.1f}. {note}
+machine before and after: {before:.1f} and {after:.1f}.
+{note}
 
 A round is what `meta/trainer.py` does in one: hand out tasks, wait, sum the outer gradients, step.
 """
@@ -72,6 +73,14 @@ a group.
 
 | actors | task, s | flat | grouped | groups |
 |---|---|---|---|---|
+"""
+
+_END = """
+**Where the flat driver ends.** It keeps {share} up to about this many actors: {ends} tasks.
+From there on set `cluster.groups`, to groups of about {fewest} actors (of 1,000) to {most} (of
+10,000); the weights have the same bits either way. These are lower bounds: the parts were measured
+where the actors' own work for a message (unpacking the weights, packing a gradient) competes with
+the driver for two cores, and so is counted as the driver's.
 """
 
 
@@ -238,11 +247,8 @@ def _beyond(results: dict[str, Any], costs: Costs) -> str:
         report_us=1e6 * costs.report,
         megabytes=results["gradient_bytes"] / 1e6,
     )
-    end = (
-        f"\n**Where the flat driver ends.** It keeps {ENOUGH:.0%} up to about this many actors: "
-        f"{ends} tasks. From there on set `cluster.groups`; a group of several tens of actors, "
-        "say one a node, is about right. The weights have the same bits either way.\n"
-    )
+    sizes = [actors // costs.best_groups(actors, 2.0) for actors in (1_000, 10_000)]
+    end = _END.format(share=f"{ENOUGH:.0%}", ends=ends, fewest=sizes[0], most=sizes[1])
     return text + "\n".join(lines) + "\n" + end
 
 
