@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,17 +59,31 @@ class EpipolarRig:
         found_2d, found_3d = self.joints_by(batch, self.self_weights)
         return found_2d, found_3d
 
+    def heatmaps(self, batch: RigBatch) -> torch.Tensor:
+        """Return the fused heatmaps (V, B, J, H, W), with the lambda for 3D."""
+        fused = torch.zeros_like(batch.heatmaps_VBJhw)
+        weight = self.self_weights[1]
+        for view, rows, own, collected in self._parts(batch):
+            fused[view, rows] = weight * own + (1 - weight) * collected
+        return fused
+
     def joints_by(self, batch: RigBatch, self_weights: tuple[float, ...]) -> list[Joints2D]:
         """Find the joints with each of some lambdas."""
         found = [Joints2D.empty(batch) for _ in self_weights]
+        for view, rows, own, collected in self._parts(batch):
+            for joints, weight in zip(found, self_weights, strict=True):
+                fused = weight * own + (1 - weight) * collected
+                joints.put(view, rows, fused, batch.crop_px)
+        return found
+
+    def _parts(
+        self, batch: RigBatch
+    ) -> Iterator[tuple[int, np.ndarray, torch.Tensor, torch.Tensor]]:
+        """Yield (view, rows, own heatmaps, collected ones), some samples at a time."""
         ideal = self._ideal_pixels(batch, 1), self._ideal_pixels(batch, _FINER)
         for view in batch.views:
             for rows in np.split(seen_rows(batch, view), _cuts(batch, view)):
-                own, collected = self._collect(batch, ideal, view, rows)
-                for joints, weight in zip(found, self_weights, strict=True):
-                    fused = weight * own + (1 - weight) * collected
-                    joints.put(view, rows, fused, batch.crop_px)
-        return found
+                yield view, rows, *self._collect(batch, ideal, view, rows)
 
     def _ideal_pixels(self, batch: RigBatch, finer: int) -> np.ndarray:
         """Return where every heatmap pixel lies in the image, ideal, (V, B, pixels, 2)."""

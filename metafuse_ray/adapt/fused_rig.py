@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import torch
+
 from metafuse_ray.adapt.joints import Joints2D
 from metafuse_ray.adapt.methods import FusionMethod
 from metafuse_ray.adapt.rig import AdaptedRig, Choice, adapt_rig
@@ -30,6 +32,10 @@ class FusedRig:
     def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
         """Find the joints, with the lambda for 2D and with that for 3D."""
         return self.adapted.joints(batch)
+
+    def heatmaps(self, batch: RigBatch) -> torch.Tensor:
+        """Return the fused heatmaps, with the lambda for 3D."""
+        return self.adapted.heatmaps(batch)
 
 
 @dataclass(frozen=True)

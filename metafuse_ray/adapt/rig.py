@@ -54,6 +54,17 @@ class AdaptedRig:
             fuse_view(batch, view, model, wanted)
         return wanted[0][0], wanted[1][0]
 
+    def heatmaps(self, batch: RigBatch) -> torch.Tensor:
+        """Return the fused heatmaps (V, B, J, H, W), with the lambda for 3D."""
+        fused = torch.zeros_like(batch.heatmaps_VBJhw)
+        with torch.no_grad():
+            for view, model in enumerate(self.models):
+                target = batch.target(view)
+                collected = model.collect(target)
+                rows = seen_rows(batch, view)
+                fused[view, rows] = blend(target, collected, self.choice.self_weight_3d)
+        return fused
+
 
 def adapt_rig(
     method: FusionMethod, labelled: RigBatch, config: RunConfig, address: tuple[int | str, ...]

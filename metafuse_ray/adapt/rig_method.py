@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -62,6 +62,15 @@ class AdaptedMethod(Protocol):
 
     def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
         """Find the joints of samples (without truth): for the JDR, and for triangulation."""
+        ...
+
+
+@runtime_checkable
+class SeesHeatmaps(Protocol):
+    """An adapted method whose joints are the peaks of heatmaps."""
+
+    def heatmaps(self, batch: RigBatch) -> torch.Tensor:
+        """Return the heatmaps whose peaks are triangulated, (V, B, J, H, W)."""
         ...
 
 

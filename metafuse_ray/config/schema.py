@@ -256,7 +256,7 @@ Method = Literal[
     "Robust triangulation",
     "MetaFuse+",
 ]
-Position = Literal["robust", "weighted"]
+Position = Literal["robust", "weighted", "pictorial"]
 
 
 @_node
@@ -308,7 +308,8 @@ class EvaluateConfig:
     unlabelled_frames: PositiveInt = 200
     """Person-frames of the labelled clips whose detections methods may use, at the most."""
     positions: Some[Position] = ("robust",)
-    """How 3D joints are found: robust triangulation always, weighted triangulation beside it."""
+    """How 3D joints are found: robust triangulation always; beside it weighted triangulation, and a
+    pictorial structure model with limbs as long as those of the labelled frames."""
     test_frames: PositiveInt = 400
     """Test samples a rig at the most, evenly spaced in time."""
     robust_threshold_px: PositiveFloat = 20.0

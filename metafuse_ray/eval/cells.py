@@ -12,12 +12,12 @@ import numpy as np
 
 from metafuse_ray.adapt.joints import rig_detections
 from metafuse_ray.adapt.method_table import Weights, method_entry
-from metafuse_ray.adapt.rig_method import AdaptedMethod, hide_truth
+from metafuse_ray.adapt.rig_method import AdaptedMethod, RigTask, hide_truth
 from metafuse_ray.config.schema import Calibration, Method, RunConfig
 from metafuse_ray.data.open_shards import open_shards
 from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.eval.positions import position_errors
+from metafuse_ray.eval.positions import position_errors, rig_limbs
 from metafuse_ray.eval.rig_task import make_task
 from metafuse_ray.eval.rigs import test_rows
 from metafuse_ray.pose.skeleton import Skeleton
@@ -97,13 +97,17 @@ class CellWorker:
 
     def __call__(self, cell: Cell) -> CellResult:
         """Adapt the cell's method to its rig and judge it on test frames."""
-        adapted, test = self.adapt(cell)
+        adapted, test, task = self._adapt(cell)
         joints_2d, joints_3d = adapted.joints(hide_truth(test, labels=True))
         config = self._configs[cell.data]
-        positions = position_errors(config.evaluate, adapted, test, joints_3d, cell.calibration)
+        skeleton = self._shards(cell.data, 0).skeleton
+        limbs = rig_limbs(task.labelled, adapted.calibration, skeleton)
+        positions = position_errors(
+            config.evaluate, adapted, test, joints_3d, cell.calibration, limbs
+        )
         return CellResult(
             cell=cell,
-            jdr=jdr_percent(rig_detections(test, joints_2d), self._shards(cell.data, 0).skeleton),
+            jdr=jdr_percent(rig_detections(test, joints_2d), skeleton),
             mpjpe_mm=positions["robust"],
             choice=dict(adapted.chosen),
             test_samples=len(test),
@@ -112,6 +116,9 @@ class CellWorker:
 
     def adapt(self, cell: Cell) -> tuple[AdaptedMethod, RigBatch]:
         """Adapt the cell's method to its rig; return it with the test samples to judge it on."""
+        return self._adapt(cell)[:2]
+
+    def _adapt(self, cell: Cell) -> tuple[AdaptedMethod, RigBatch, RigTask]:
         config = self._configs[cell.data]
         weights = self._weights.get((cell.data, cell.fold), {})
         method = method_entry(cell.method).make(config, weights)
@@ -124,7 +131,7 @@ class CellWorker:
             # A method that uses no calibration still has its peaks triangulated with one.
             "exact" if cell.calibration is None else cell.calibration,
         )
-        return method.adapt(task), self._test_batch(cell.data, cell.fold, cell.rig)
+        return method.adapt(task), self._test_batch(cell.data, cell.fold, cell.rig), task
 
     def _open_shards(self, data: str, fold: int) -> ShardSet:
         return open_shards(self._configs[data], fold)

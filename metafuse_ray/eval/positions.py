@@ -7,12 +7,23 @@ from dataclasses import replace
 import numpy as np
 
 from metafuse_ray.adapt.joints import Joints2D, triangulate_rig, triangulate_rig_dlt
-from metafuse_ray.adapt.rig_method import AdaptedMethod
+from metafuse_ray.adapt.limbs import LimbModel, limb_model
+from metafuse_ray.adapt.pictorial import pictorial_joints
+from metafuse_ray.adapt.rig_method import (
+    AdaptedMethod,
+    SeesHeatmaps,
+    hide_truth,
+    with_label_points,
+)
 from metafuse_ray.config.schema import Calibration, EvaluateConfig, Position
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.geometry.miscalibrate import align_points
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.pose.metrics import joint_errors
+from metafuse_ray.pose.skeleton import Skeleton
+
+_CHUNK = 16
+"""Samples that the pictorial structure model takes at a time."""
 
 
 def position_errors(
@@ -21,6 +32,7 @@ def position_errors(
     test: RigBatch,
     joints: Joints2D,
     calibration: Calibration | None,
+    limbs: LimbModel | None = None,
 ) -> dict[str, float]:
     """Return the mean 3D joint error in mm by each of ``evaluate.positions``.
 
@@ -30,9 +42,11 @@ def position_errors(
         test: Samples with their truth.
         joints: What the method found there.
         calibration: What the method was given; an estimated rig is first laid on the true one.
+        limbs: Of the labelled samples, for ``pictorial``.
 
     Returns:
-        Errors by name, ``robust`` among them; NaN without a calibration.
+        Errors by name, ``robust`` among them; NaN without a calibration, and of ``pictorial``
+        also without limbs, and for methods that have no heatmaps.
     """
     rig = adapted.calibration
     ways: dict[Position, float] = {}
@@ -40,19 +54,51 @@ def position_errors(
         if rig is None:
             ways[way] = float("nan")
             continue
-        points = _points(way, settings, replace(test, rig=rig), joints)
+        points = _points(way, settings, replace(test, rig=rig), joints, (adapted, limbs))
         if calibration == "none":
             points = align_points(points, rig, test.rig)
         ways[way] = _mean_mm(joint_errors(points, test.joints_world_BJ3), test.rig)
     return {str(way): value for way, value in ways.items()}
 
 
+def rig_limbs(labelled: RigBatch | None, rig: Rig | None, skeleton: Skeleton) -> LimbModel | None:
+    """Measure limbs on labelled samples with a method's calibration; None where either is missing.
+
+    Only labels enter: their triangulation stands in for a 3D truth.
+    """
+    if labelled is None or rig is None:
+        return None
+    return limb_model(with_label_points(labelled, rig).joints_world_BJ3, skeleton)
+
+
 def _points(
-    way: Position, settings: EvaluateConfig, batch: RigBatch, joints: Joints2D
+    way: Position,
+    settings: EvaluateConfig,
+    batch: RigBatch,
+    joints: Joints2D,
+    pictorial: tuple[AdaptedMethod, LimbModel | None],
 ) -> np.ndarray:
     if way == "weighted":
         return triangulate_rig_dlt(batch, joints)
-    return triangulate_rig(batch, joints, settings.robust_threshold_px)
+    robust = triangulate_rig(batch, joints, settings.robust_threshold_px)
+    return robust if way == "robust" else _pictorial(batch, robust, *pictorial)
+
+
+def _pictorial(
+    batch: RigBatch, robust_BJ3: np.ndarray, adapted: AdaptedMethod, limbs: LimbModel | None
+) -> np.ndarray:
+    points = np.full_like(robust_BJ3, np.nan)
+    if limbs is None or not isinstance(adapted, SeesHeatmaps):
+        return points
+    some = np.isfinite(robust_BJ3).all(-1).any(-1)
+    rows = np.flatnonzero(some)
+    centre_B3 = np.full((len(batch), 3), np.nan)
+    centre_B3[rows] = np.nanmedian(robust_BJ3[rows], axis=1)
+    for part in np.split(rows, np.arange(_CHUNK, len(rows), _CHUNK)):
+        samples = batch.take(part)
+        heatmaps = adapted.heatmaps(hide_truth(samples, labels=True))
+        points[part] = pictorial_joints(samples, heatmaps, limbs, centre_B3[part])
+    return points
 
 
 def _mean_mm(errors: np.ndarray, rig: Rig) -> float:

@@ -18,13 +18,28 @@ CROP_PX = 256
 
 
 def exact_scene(
-    seed: int, samples: int = 12, joints: int = 17, views: int = 4, lens=(0.0,) * 5, grid=(32, 32)
+    seed: int,
+    samples: int = 12,
+    joints: int = 17,
+    views: int = 4,
+    lens=(0.0,) * 5,
+    grid=(32, 32),
+    rigid: bool = False,
 ) -> RigBatch:
-    """Return samples whose heatmaps have their peak at the projected joint."""
+    """Return samples whose heatmaps have their peak at the projected joint.
+
+    The joints are anywhere; where ``rigid``, each sample is the same body, turned about its axis.
+    """
     rig = random_rig(seed, views, lens)
     rng = np.random.default_rng(seed)
     shifts = rng.uniform(-40, 40, (samples, 1, 3)) * [1, 0, 1]
-    world = np.stack([random_points(seed + k, joints) for k in range(samples)]) * [0.4, 0.9, 0.4]
+    bodies = [random_points(seed + (0 if rigid else k), joints) for k in range(samples)]
+    world = np.stack(bodies) * [0.4, 0.9, 0.4]
+    if rigid:
+        cos, sin = np.cos(turn := rng.uniform(0, 6.28, samples)), np.sin(turn)
+        x, z = world[:, :, 0].copy(), world[:, :, 2].copy()
+        world[:, :, 0] = cos[:, None] * x - sin[:, None] * z
+        world[:, :, 2] = sin[:, None] * x + cos[:, None] * z
     world = world + shifts
     image_px = np.stack([camera.project(world) for camera in rig.cameras])
     crops = crop_transform(*person_box(image_px), CROP_PX)

@@ -62,9 +62,22 @@ def test_rows_hold_what_is_promised(results):
         assert (row["views"], row["rigs"], row["seeds"], row["data"]) == (3, 1, 1, "")
         assert 0 < row["jdr"]["average"] <= 100
         assert row["mpjpe_mm"] > 0
-        assert set(row["positions_mm"]) >= {"robust", "weighted"}
+        assert set(row["positions_mm"]) == {"robust", "weighted", "pictorial"}
         for pair in row["paired"]:
             assert {"vs", "metric", "mean", "low", "high", "calibration"} <= set(pair)
+
+
+def test_the_pictorial_structure_model_stands_where_there_are_labels_and_heatmaps(results):
+    rows = results[0]["rows"]
+    with_labels = {
+        row["method"]
+        for row in rows
+        if row["labelled_frames"] and row["positions_mm"]["pictorial"] is not None
+    }
+    assert with_labels >= {"Affine", "MetaFuse", "NaiveFuse ridge", "Affine from F"}
+    for row in rows:
+        if not row["labelled_frames"]:
+            assert row["positions_mm"]["pictorial"] is None
 
 
 def test_worse_calibrations_are_worse_and_the_report_tells_them_apart(results):
