@@ -34,6 +34,9 @@ _STYLES = {
     "MetaFuse+": ("#000000", "*"),
     "Affine from F": ("#117733", "^"),
     "Epipolar maximum, F from labels": ("#882255", "<"),
+    "Epipolar maximum": ("#aa4499", ">"),
+    "Weighted DLT": ("#88ccee", "d"),
+    "Robust triangulation": ("#009e73", "h"),
 }
 _OTHER_STYLE = ("#cc79a7", "P")
 _LABELS: dict[Metric, str] = {"jdr": "average JDR, %", "mpjpe_mm": "MPJPE, mm"}
@@ -132,6 +135,11 @@ def _centred(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     # Not mode="same", which is as long as the kernel where that is the longer one.
     reach = len(kernel) // 2
     return np.convolve(values, kernel)[reach : reach + len(values)]
+
+
+def method_style(method: str) -> tuple[str, str]:
+    """Return a method's colour and marker, the same in every picture."""
+    return _STYLES.get(method, _OTHER_STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -1,0 +1,126 @@
+"""The pictures of the findings, with bootstrap bands from the cells of `results.json`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from metafuse_ray.eval.bootstrap import paired_interval
+from metafuse_ray.eval.cells import CellResult
+from metafuse_ray.eval.plots import method_style, new_figure
+from metafuse_ray.eval.results import ESTIMATED, RowKey, row_key
+
+Band = tuple[float, float, float, float]
+"""Place along the axis, mean, and the ends of its interval."""
+
+
+def findings_figures(document: Mapping[str, Any]) -> dict[str, Figure]:
+    """Return the pictures by name (`metafuse_ray.eval.findings.PICTURES`).
+
+    Each has one panel a data set, of rigs of its first number of views.
+
+    Args:
+        document: The content of `results.json`.
+    """
+    scores = _by_row(CellResult.from_tree(cell) for cell in document["cells"])
+    panels = list({key.data: (key.data, key.views) for key in reversed(list(scores))}.values())
+    panels.reverse()
+    figures = {}
+    for name, draw in (("frames", _draw_frames), ("calibration", _draw_calibration),
+                       ("positions", _draw_positions)):  # fmt: skip
+        figures[name] = figure = new_figure(4.8 * max(len(panels), 1), 4.6)
+        axes_list = figure.subplots(1, max(len(panels), 1), squeeze=False)[0]
+        for axes, panel in zip(axes_list, panels, strict=False):
+            draw(axes, {key: found for key, found in scores.items() if key[:2] == panel})
+            axes.set_title(panel[0], loc="left", fontsize=11)
+            axes.grid(color="#dddddd", linewidth=0.7)
+            axes.spines[["top", "right"]].set_visible(False)
+        _add_legend(figure, axes_list)
+    return figures
+
+
+Scores = Mapping[RowKey, Sequence[CellResult]]
+
+
+def _by_row(results: Iterable[CellResult]) -> dict[RowKey, list[CellResult]]:
+    rows: dict[RowKey, list[CellResult]] = defaultdict(list)
+    for result in results:
+        rows[row_key(result.cell)].append(result)
+    return rows
+
+
+def _draw_frames(axes: Axes, scores: Scores) -> None:
+    _over_frames(axes, scores, lambda result: result.jdr["average"])
+    axes.set_ylabel("average JDR, %")
+
+
+def _draw_positions(axes: Axes, scores: Scores) -> None:
+    _over_frames(axes, scores, lambda result: result.mpjpe_mm)
+    axes.set_ylabel("MPJPE by robust triangulation, mm")
+
+
+def _over_frames(axes: Axes, scores: Scores, score: Any) -> None:
+    curves: dict[str, list[Band]] = defaultdict(list)
+    for key, results in scores.items():
+        if key.calibration in (None, "exact", ESTIMATED):
+            name = key.method + (", uncalibrated" if key.calibration == ESTIMATED else "")
+            curves[name].append((key.labelled_frames, *_interval(results, score)))
+    sizes = sorted({frames for curve in curves.values() for frames, *_ in curve if frames})
+    for method, curve in curves.items():
+        style = method_style(method.partition(", uncal")[0])
+        labelled = sorted(band for band in curve if band[0])
+        if labelled:
+            _draw_curve(axes, labelled, method, style)
+        else:
+            axes.axhline(curve[0][1], color=style[0], linestyle="--", linewidth=1.2, label=method)
+    axes.set_xlabel("labelled frames N")
+    if sizes:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+
+
+def _draw_calibration(axes: Axes, scores: Scores) -> None:
+    curves: dict[str, list[Band]] = defaultdict(list)
+    for key, results in scores.items():
+        if key.calibration not in (None, ESTIMATED):
+            degrees = 0.0 if key.calibration == "exact" else float(key.calibration)
+            name = key.method + (f", N = {key.labelled_frames}" if key.labelled_frames else "")
+            band = _interval(results, lambda result: result.jdr["average"])
+            curves[name].append((degrees, *band))
+    for name, curve in curves.items():
+        if len(curve) > 1:
+            _draw_curve(axes, sorted(curve), name, method_style(name.partition(", N = ")[0]))
+    axes.set_xlabel("rotation error of the calibration, degrees")
+    axes.set_ylabel("average JDR, %")
+
+
+def _draw_curve(axes: Axes, curve: Sequence[Band], label: str, style: tuple[str, str]) -> None:
+    place, mean, low, high = zip(*curve, strict=True)
+    colour, marker = style
+    axes.plot(place, mean, color=colour, marker=marker, markersize=4.5, label=label)
+    axes.fill_between(place, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _interval(results: Sequence[CellResult], score: Any) -> tuple[float, float, float]:
+    rigs: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for result in results:
+        rigs[result.cell.rig].append(score(result))
+    return paired_interval(list(rigs.values()))
+
+
+def _add_legend(figure: Figure, axes_list: Sequence[Axes]) -> None:
+    named: dict[str, Any] = {}
+    for axes in axes_list:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    if named:
+        figure.legend(
+            named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False,
+            fontsize=8,
+        )  # fmt: skip
