@@ -39,7 +39,7 @@ class Joints2D:
         """Decode one view's heatmaps into some rows."""
         height, width = heatmaps_BJHW.shape[-2:]
         argmax, peak = decode_argmax(heatmaps_BJHW)
-        refined, _ = decode_refined(heatmaps_BJHW, _window(width))
+        refined, _ = decode_refined(heatmaps_BJHW, refine_window(width))
         for store, found in ((self.argmax_VBJ2, argmax), (self.refined_VBJ2, refined)):
             store[view, rows] = crop_from_heatmap(
                 found.double().cpu().numpy(), crop_px, (height, width)
@@ -124,6 +124,6 @@ def _observations(batch: RigBatch, joints: Joints2D) -> tuple[np.ndarray, np.nda
     )
 
 
-def _window(width: int) -> int:
+def refine_window(width: int) -> int:
     """Return the odd window nearest to 7 pixels of 64."""
     return max(3, 2 * round((7 * width / 64 - 1) / 2) + 1)

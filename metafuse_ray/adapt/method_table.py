@@ -19,13 +19,16 @@ from metafuse_ray.adapt.methods import (
     NoFusionMethod,
     RidgeMethod,
 )
+from metafuse_ray.adapt.plus import PlusMethod
+from metafuse_ray.adapt.plus_scalars import PlusWeights
 from metafuse_ray.adapt.reprojection import RobustTriangulation, WeightedTriangulation
 from metafuse_ray.adapt.rig_method import RigMethod
 from metafuse_ray.config.schema import Method, RunConfig
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.models.start import FusionWeights, start_weights
 
-Weights = Mapping[Method, FusionWeights]
+MetaWeights = FusionWeights | PlusWeights
+Weights = Mapping[Method, MetaWeights]
 """Meta-learned weights of the methods that start from them."""
 
 
@@ -56,9 +59,18 @@ def _affine(config: RunConfig, weights: Weights) -> RigMethod:
 
 
 def _meta_fuse(name: Method) -> Callable[[RunConfig, Weights], RigMethod]:
-    return lambda config, weights: FusionRigMethod(
-        AffineMethod(config, lambda _grid, _view: weights[name]), config
-    )
+    def make(config: RunConfig, weights: Weights) -> RigMethod:
+        start = weights[name]
+        assert isinstance(start, FusionWeights)
+        return FusionRigMethod(AffineMethod(config, lambda _grid, _view: start), config)
+
+    return make
+
+
+def _plus(_config: RunConfig, weights: Weights) -> RigMethod:
+    learned = weights["MetaFuse+"]
+    assert isinstance(learned, PlusWeights)
+    return PlusMethod(learned)
 
 
 METHODS: Mapping[Method, MethodEntry] = MappingProxyType(
@@ -90,6 +102,10 @@ METHODS: Mapping[Method, MethodEntry] = MappingProxyType(
         "Weighted DLT": MethodEntry(lambda *_: WeightedTriangulation(), "never", "required"),
         "Robust triangulation": MethodEntry(
             lambda config, _: RobustTriangulation(config), "never", "required"
+        ),
+        "MetaFuse+": MethodEntry(_plus, "optional", "optional"),
+        "MetaFuse+ hand-set": MethodEntry(
+            lambda *_: PlusMethod(PlusWeights.start()), "optional", "optional"
         ),
     }
 )

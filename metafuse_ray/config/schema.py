@@ -184,6 +184,8 @@ class OuterConfig:
     """Beta: step size of the outer loop."""
     lr_omega: NaturalFloat | None = 0.0001
     """Step size for omega where it differs from beta."""
+    lr_scalars: PositiveFloat = 0.05
+    """Step size for what is learned over whole rigs (meta.tasks=rigs)."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Outer optimiser; sgd is Algorithm 1 to the letter."""
     clip_norm: PositiveFloat | None = None
@@ -196,16 +198,32 @@ class EpisodeConfig:
 
     shots: PositiveInt = 16
     """K: images in the support set, and again in the query set."""
+    views: Some[SeveralInt] = (2, 3, 4, 5, 6)
+    """Cameras of a training rig (meta.tasks=rigs, as all below): one of these numbers."""
+    labels: NaturalInt = 60
+    """Labelled person-frames of a training rig, at the most; from none on, few more often."""
+    label_noise_px: NaturalFloat = 1.0
+    """Noise of those labels, at the most, in pixels of a 64 x 64 heatmap."""
+    degrees: NaturalFloat = 5.0
+    """Rotation error of a training rig's calibration, at the most; half of the rigs have none."""
+    unlabelled: PositiveInt = 120
+    """Person-frames whose detections a training rig is calibrated by, at the most."""
+    queries: PositiveInt = 12
+    """Samples, apart from those in time, that a training rig is judged on in a round."""
 
 
 @_node
 class MetaConfig:
     """The meta-training run."""
 
+    tasks: Literal["pairs", "rigs"] = "pairs"
+    """What a task is: a camera pair (Algorithm 1) or a whole rig (MetaFuse+)."""
     rounds: NaturalInt = 300
     """Outer steps."""
     meta_batch_size: PositiveInt = 4
-    """Tasks (camera pairs) whose outer gradients one round averages; 1 is Algorithm 1."""
+    """Tasks whose outer gradients one round averages; 1 is Algorithm 1."""
+    rigs: PositiveInt = 32
+    """Training rigs to draw tasks from, each of the training cameras (meta.tasks=rigs)."""
     log_every: PositiveInt = 10
     """Rounds between console lines (metrics.jsonl holds every round)."""
     max_bad_tasks: NaturalInt = 20
@@ -255,6 +273,7 @@ Method = Literal[
     "Weighted DLT",
     "Robust triangulation",
     "MetaFuse+",
+    "MetaFuse+ hand-set",
 ]
 Position = Literal["robust", "weighted", "pictorial"]
 
@@ -267,6 +286,8 @@ class EvaluateConfig:
     """Folder of a meta-training run, a path or a URI; {fold} in it stands for the fold's number."""
     random_checkpoint: Location | None = None
     """Folder of a run from a random start, for the method of that name; {fold} as above."""
+    plus_checkpoint: Location | None = None
+    """Folder of a run over whole rigs (meta.tasks=rigs), for MetaFuse+; {fold} as above."""
     data_sets: dict[str, dict[str, Any]] | None = None
     """Compare on several data sets: name -> the settings that differ (``data.shards: DIR``)."""
     test_shards: Location | None = None

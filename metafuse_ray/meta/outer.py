@@ -22,7 +22,9 @@ class OuterOptimizer:
     def __init__(self, start: Mapping[str, torch.Tensor], settings: OuterConfig) -> None:
         self.settings = settings
         self.parameters = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
-        rates = {} if settings.lr_omega is None else {"omega": settings.lr_omega}
+        rates = {"scalars": settings.lr_scalars}
+        if settings.lr_omega is not None:
+            rates["omega"] = settings.lr_omega
         groups = [
             {"params": [parameter], "lr": rates.get(name, settings.lr)}
             for name, parameter in self.parameters.items()

@@ -10,7 +10,7 @@ import torch
 
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.rig import CameraPair
-from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
+from metafuse_ray.meta.tasks import MakeWorker, MetaGradient, Task, Weights, Worker
 from metafuse_ray.meta.worker import TaskWorker
 
 
@@ -63,15 +63,21 @@ class InProcessPool:
     Args:
         config: The run.
         pairs: The camera pairs to hold.
+        make_worker: Makes the worker.
 
     Raises:
         MetaFuseError: A shard is damaged.
     """
 
-    def __init__(self, config: RunConfig, pairs: Sequence[CameraPair]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        pairs: Sequence[CameraPair],
+        make_worker: MakeWorker = TaskWorker,
+    ) -> None:
         # One thread, as in an actor: sums in another order would differ in the last bit.
         torch.set_num_threads(config.cluster.threads)
-        self._worker = TaskWorker(config)
+        self._worker: Worker = make_worker(config, "cpu")
         self._worker.open(tuple(sorted({pair.target for pair in pairs})))
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -12,20 +12,28 @@ from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.rig import CameraPair
 
 Arrays = Mapping[str, np.ndarray]
-"""By name: omega (h, w) and theta (H W, 2, 3) of Algorithm 1."""
+"""By name: omega (h, w) and theta (H W, 2, 3) of Algorithm 1, or the scalars (S,) of MetaFuse+."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One camera pair in one round; together with the seed it fixes every draw.
+    """One camera pair, or one rig, in one round; together with the seed it fixes every draw.
 
     Attributes:
         index: Place in the round; outer gradients are summed in this order.
+        pair: The camera pair; of a rig, two of its cameras, which decide where it is at home.
+        rig: All cameras of a rig; empty where the task is a pair.
     """
 
     round: int
     index: int
     pair: CameraPair
+    rig: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """What it is about, for a reader."""
+        return " ".join(self.rig) or str(self.pair)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +49,7 @@ class MetaGradient:
 
     Attributes:
         arrays: Gradient of the query loss with respect to every learned array.
-        support_loss: Before the first inner step.
+        support_loss: Before the first inner step; of a rig, that of the query without fusion.
         query_loss: After the last inner step.
         seconds: Wall time of the task on its worker.
     """

@@ -65,6 +65,7 @@ class MetaTrainer:
         pool: Where tasks run; a `Reducer` sums their gradients itself.
         start: Initial meta-weights by name.
         sinks: Called with the record of every round.
+        rigs: The rigs to train on in place of the pairs, in a fixed order.
     """
 
     def __init__(
@@ -74,9 +75,11 @@ class MetaTrainer:
         pool: TaskPool | Reducer,
         start: Mapping[str, torch.Tensor],
         sinks: Sequence[Sink] = (),
+        rigs: Sequence[tuple[str, ...]] = (),
     ) -> None:
         self.config = config
         self.pairs = pairs
+        self.rigs = rigs
         clip_norm = config.outer.clip_norm
         self._reducer = pool if isinstance(pool, Reducer) else FlatReducer(pool, clip_norm)
         self.outer = OuterOptimizer(start, config.outer)
@@ -98,7 +101,7 @@ class MetaTrainer:
     def step(self) -> RoundRecord:
         """Take one outer step: Algorithm 1, lines 3 to 8, for one batch of tasks."""
         started = time.perf_counter()
-        tasks = round_tasks(self.config, self.pairs, self.round)
+        tasks = round_tasks(self.config, self.pairs, self.round, self.rigs)
         summed = self._reducer.reduce_round(self.outer.weights, tasks)
         results = summed.reports
         good = [result for result in results if result.finite]
@@ -118,7 +121,7 @@ class MetaTrainer:
         )
 
     def _count_bad(self, results: Sequence[TaskReport]) -> None:
-        bad = [str(result.task.pair) for result in results if not result.finite]
+        bad = [result.task.name for result in results if not result.finite]
         if not bad:
             return
         self.bad_tasks += len(bad)
@@ -134,12 +137,25 @@ class MetaTrainer:
             )
 
 
-def round_tasks(config: RunConfig, pairs: Sequence[CameraPair], round_number: int) -> list[Task]:
-    """Draw the pairs of a round from (seed, round), without repetition where there are enough."""
-    random = generator(config.seed, "pairs", round_number)
-    wanted = config.meta.meta_batch_size
-    drawn = random.choice(len(pairs), wanted, replace=wanted > len(pairs))
-    return [Task(round_number, index, pairs[pair]) for index, pair in enumerate(drawn)]
+def round_tasks(
+    config: RunConfig,
+    pairs: Sequence[CameraPair],
+    round_number: int,
+    rigs: Sequence[tuple[str, ...]] = (),
+) -> list[Task]:
+    """Draw the pairs of a round, or its rigs where there are some, from (seed, round).
+
+    Without repetition, where there are enough.
+    """
+    random = generator(config.seed, "rigs of a round" if rigs else "pairs", round_number)
+    wanted, there = config.meta.meta_batch_size, len(rigs or pairs)
+    drawn = [int(number) for number in random.choice(there, wanted, replace=wanted > there)]
+    if not rigs:
+        return [Task(round_number, index, pairs[number]) for index, number in enumerate(drawn)]
+    return [
+        Task(round_number, index, CameraPair(*rigs[number][:2]), rig=rigs[number])
+        for index, number in enumerate(drawn)
+    ]
 
 
 def _mean(values: Sequence[float]) -> float:

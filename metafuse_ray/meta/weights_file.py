@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
+from metafuse_ray.adapt.plus_scalars import START, PlusWeights
 from metafuse_ray.data.sealed_json import content_digest
 from metafuse_ray.data.storage import storage_errors
 from metafuse_ray.errors import CheckpointError
@@ -43,12 +45,14 @@ def weights_bytes(
     """Return the content of `model.safetensors`.
 
     Args:
-        weights: By name, as `FusionWeights.named`.
+        weights: By name, as `FusionWeights.named` or `PlusWeights.named`.
         round_number: Outer steps taken.
         cameras: The cameras trained on, as `camera_digests` names them.
     """
     tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
-    facts = {"round": round_number, "cameras": dict(cameras or {})}
+    facts: dict[str, Any] = {"round": round_number, "cameras": dict(cameras or {})}
+    if "scalars" in tensors:
+        facts["scalars"] = list(START)
     # One entry: several come in another order each time, and equal runs leave equal files.
     return save(tensors, {_FACTS: json.dumps(facts)})
 
@@ -76,6 +80,27 @@ def load_weights(run: Path) -> FusionWeights:
     return FusionWeights(omega.float(), theta.float())
 
 
+def load_plus_weights(run: Path) -> PlusWeights:
+    """Read the final weights of a run over whole rigs (its folder, or the file itself).
+
+    Raises:
+        CheckpointError: There are none, they are damaged, or of another kind or release.
+    """
+    path = weights_path(run)
+    scalars_S = read_tensors(path).get("scalars")
+    if scalars_S is None:
+        raise CheckpointError(
+            f"{path} holds no scalars of MetaFuse+; train with meta.tasks=rigs", path=str(path)
+        )
+    names = _facts(path).get("scalars")
+    if names != list(START) or scalars_S.shape != (len(START),):
+        raise CheckpointError(
+            f"{path}: its {scalars_S.numel()} scalars are those of another release; train again",
+            path=str(path),
+        )
+    return PlusWeights(scalars_S.float())
+
+
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read all tensors of a weights file.
 
@@ -101,12 +126,20 @@ def trained_cameras(run: Path) -> dict[str, str] | None:
         CheckpointError: There are no weights, or they are damaged.
     """
     path = weights_path(run)
+    cameras = _facts(path).get("cameras", {})
+    if not isinstance(cameras, dict):
+        raise CheckpointError(
+            f"{path}: its list of cameras cannot be read ({cameras!r:.60}); train again",
+            path=str(path),
+        )
+    return {str(name): str(value) for name, value in cameras.items()} or None
+
+
+def _facts(path: Path) -> dict[str, Any]:
     try:
         with storage_errors(path, "reading"), safe_open(path, "numpy") as file:
-            facts = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
-        cameras = facts.get("cameras", {})
-        return {str(name): str(value) for name, value in cameras.items()} or None
-    except (SafetensorError, ValueError, AttributeError, RecursionError) as error:
+            return dict(json.loads((file.metadata() or {}).get(_FACTS, "{}")))
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: its list of cameras cannot be read ({error}); train again", path=str(path)
         ) from None

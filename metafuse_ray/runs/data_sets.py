@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metafuse_ray.adapt.method_table import Weights
+from metafuse_ray.adapt.method_table import MetaWeights, Weights
 from metafuse_ray.config.load import config_from_tree, config_tree
 from metafuse_ray.config.paths import rooted
 from metafuse_ray.config.schema import Method, RunConfig
@@ -14,13 +14,14 @@ from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.eval.cell_plan import plan_cells
 from metafuse_ray.eval.cells import Cell
-from metafuse_ray.models.start import FusionWeights
+from metafuse_ray.meta.weights_file import load_plus_weights
 from metafuse_ray.runs.test_frames import open_test_shards
-from metafuse_ray.runs.weights import load_meta_weights, refuse_trained_cameras
+from metafuse_ray.runs.weights import load_meta_weights, refuse_trained_cameras, run_here
 
 _CHECKPOINTS: dict[Method, str] = {
     "MetaFuse": "checkpoint",
     "MetaFuse random start": "random_checkpoint",
+    "MetaFuse+": "plus_checkpoint",
 }
 """Setting of ``evaluate`` that names the weights of a method."""
 
@@ -57,13 +58,13 @@ class DataSet:
 
     def weights(self, fold: int) -> Weights:
         """Load the meta-learned weights that the methods start from; see `load_meta_weights`."""
-        weights: dict[Method, FusionWeights] = {}
+        weights: dict[Method, MetaWeights] = {}
         for method, key in _CHECKPOINTS.items():
             if method in self.config.evaluate.methods:
                 weights[method] = self._load(method, key, fold)
         return weights
 
-    def _load(self, method: Method, key: str, fold: int) -> FusionWeights:
+    def _load(self, method: Method, key: str, fold: int) -> MetaWeights:
         path = getattr(self.config.evaluate, key)
         if path is None:
             raise ConfigError(
@@ -74,7 +75,11 @@ class DataSet:
         checkpoint = fold_path(path, fold)
         settings = replace(self.config.evaluate, checkpoint=checkpoint)
         config = replace(self.config, evaluate=settings)
-        weights = load_meta_weights(config, self.shards)
+        if method == "MetaFuse+":
+            with run_here(checkpoint) as run:
+                weights: MetaWeights = load_plus_weights(run)
+        else:
+            weights = load_meta_weights(config, self.shards)
         refuse_trained_cameras(config, self.shards)
         return weights
 

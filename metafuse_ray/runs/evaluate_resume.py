@@ -70,7 +70,7 @@ def _facts(one: DataSet) -> dict[str, Any]:
 
 def _digests(weights: Weights) -> dict[str, str]:
     return {
-        name: digest(value.omega.numpy().tobytes() + value.theta.numpy().tobytes())
+        name: digest(b"".join(part.numpy().tobytes() for part in value.named.values()))
         for name, value in weights.items()
     }
 

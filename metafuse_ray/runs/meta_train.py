@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from metafuse_ray.adapt.plus_scalars import PlusWeights
 from metafuse_ray.cluster.groups import GroupedPool
 from metafuse_ray.cluster.metrics import RayMetricsSink
 from metafuse_ray.cluster.pool import RayTaskPool
@@ -15,6 +16,7 @@ from metafuse_ray.config.location import join
 from metafuse_ray.config.schema import ClusterConfig, RunConfig
 from metafuse_ray.data.episodes import EpisodeSampler
 from metafuse_ray.data.open_shards import open_shards
+from metafuse_ray.data.rig_episodes import training_rigs
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.data.storage import atomic_file, flush_to_disk
 from metafuse_ray.data.working_folder import WorkingFolder, working_folder
@@ -30,6 +32,7 @@ from metafuse_ray.meta.checkpoint import (
 )
 from metafuse_ray.meta.pool import InProcessPool, TaskPool
 from metafuse_ray.meta.reduce import Reducer
+from metafuse_ray.meta.rig_worker import RigWorker
 from metafuse_ray.meta.sinks import (
     EVENTS_FOLDER,
     EVENTS_PATTERN,
@@ -43,10 +46,11 @@ from metafuse_ray.meta.trainer import MetaTrainer, RoundRecord, Sink
 from metafuse_ray.meta.weights_file import (
     FINAL_FOLDER,
     MODEL_FILE,
-    load_weights,
     pair_camera_digests,
+    read_tensors,
     weights_bytes,
 )
+from metafuse_ray.meta.worker import TaskWorker
 from metafuse_ray.models.start import start_weights
 from metafuse_ray.runs.outputs import (
     CONFIG_FILE,
@@ -74,8 +78,9 @@ _OWNED = re.compile(
 
 
 def meta_train(config: RunConfig) -> str:
-    """Run Algorithm 1 and leave ``final/model.safetensors`` and ``metrics.jsonl``.
+    """Run the outer loop and leave ``final/model.safetensors`` and ``metrics.jsonl``.
 
+    Tasks are camera pairs (Algorithm 1) or whole rigs (MetaFuse+), as ``meta.tasks`` says.
     With ``checkpoint.resume`` it goes on from the newest whole checkpoint of the folder, and ends
     with the weights of a run that was never interrupted. Otherwise what an earlier run left there
     is removed before the first round.
@@ -100,18 +105,20 @@ def _train(config: RunConfig, shards: ShardSet, folder: WorkingFolder) -> None:
     if checkpoint is not None and checkpoint.round == config.meta.rounds and _is_final(run):
         _log.info("%s has gone its %d rounds: nothing to do", folder.location, checkpoint.round)
         return
-    pairs = _training_pairs(config, shards)
-    start = start_weights(config.model, shards.grid, config.seed).named
+    rigs = training_rigs(config, shards) if config.meta.tasks == "rigs" else []
+    pairs = _rig_pairs(rigs) if rigs else _training_pairs(config, shards)
+    start = PlusWeights.start() if rigs else start_weights(config.model, shards.grid, config.seed)
     with closing(_open_pool(config, pairs)) as pool:
         start_run(config, folder)
-        trainer = MetaTrainer(config, pairs, pool, start)
+        trainer = MetaTrainer(config, pairs, pool, start.named, rigs=rigs)
         if checkpoint is None:
             clear_earlier_training(run)
         else:
             restore(trainer, checkpoint)
             clear_later_training(run, checkpoint.round)
             _log.info("going on from %s", checkpoint.path)
-        cameras = pair_camera_digests(shards.rig, pairs)
+        used = shards.rig.subset(sorted({name for rig in rigs for name in rig})).pairs()
+        cameras = pair_camera_digests(shards.rig, used or pairs)
         trainer.sinks = _sinks(config, folder, trainer, shards.manifest.digest, cameras)
         trainer.fit(config.meta.rounds)
         with atomic_file(run / FINAL_FOLDER / MODEL_FILE) as path:
@@ -132,7 +139,7 @@ def _training_pairs(config: RunConfig, shards: ShardSet) -> list[CameraPair]:
 
 def _is_final(run: Path) -> bool:
     try:
-        load_weights(run / FINAL_FOLDER / MODEL_FILE)
+        read_tensors(run / FINAL_FOLDER / MODEL_FILE)
     except CheckpointError:
         return False
     return True
@@ -154,11 +161,17 @@ def _check_cluster(cluster: ClusterConfig) -> None:
 
 
 def _open_pool(config: RunConfig, pairs: Sequence[CameraPair]) -> TaskPool | Reducer:
+    make_worker = RigWorker if config.meta.tasks == "rigs" else TaskWorker
     if config.cluster.backend == "in_process":
-        return InProcessPool(config, pairs)
+        return InProcessPool(config, pairs, make_worker)
     if config.cluster.groups > 1:
-        return GroupedPool(config, pairs)
-    return RayTaskPool(config, pairs)
+        return GroupedPool(config, pairs, make_worker)
+    return RayTaskPool(config, pairs, make_worker)
+
+
+def _rig_pairs(rigs: Sequence[tuple[str, ...]]) -> list[CameraPair]:
+    """Return where the rigs are at home: a pair of cameras each."""
+    return sorted({CameraPair(*rig[:2]) for rig in rigs})
 
 
 def _sinks(

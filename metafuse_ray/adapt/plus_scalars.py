@@ -1,0 +1,80 @@
+"""The numbers that MetaFuse+ meta-learns over rigs: what no single rig can tell.
+
+With r the doubt of a pair, d that of the sample at hand, and ``floor`` = exp(log_floor), a voice
+weighs exp(bias + powers of what it saw) (r + floor)^-fade (d + floor)^-fade_now, and is spread by
+sigma^2 = exp(sigma)^2 + (exp(slope) r)^2 + (exp(slope_now) d)^2, in cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+
+Scalars = Mapping[str, torch.Tensor]
+"""By name, 0-dimensional float32."""
+
+START: Mapping[str, float] = MappingProxyType(
+    {
+        # A view's own heatmap.
+        "own_bias": 0.0,
+        "own_peak": 1.0,  # times log peak
+        "own_second": -0.5,  # times second peak over peak
+        # The lines of the other views' peaks.
+        "line_bias": -0.5,
+        "line_peak": 1.0,
+        "line_second": -1.0,
+        "line_fade": 0.7,
+        "line_fade_now": 0.3,
+        "line_sigma": 0.4,
+        "line_slope": 0.3,
+        "line_slope_now": -1.0,
+        # The point that all views give.
+        "every_bias": -0.5,
+        "every_support": 1.5,  # times log of the trust that agrees
+        "every_peak": 0.5,  # times log of the own peak
+        # The point that the other views give.
+        "others_bias": -0.7,
+        "others_support": 1.0,
+        "others_peak": 0.1,
+        # Both points.
+        "point_fade": 1.0,
+        "point_fade_now": 0.5,
+        "point_sigma": 0.6,
+        "point_slope": 0.3,
+        "point_slope_now": -1.0,
+        # All fades.
+        "log_floor": 0.0,
+        # The training loss alone: log inverse temperature of the softmax over pixels.
+        "log_sharpness": 2.8,
+    }
+)
+"""Where meta-training starts; set by hand."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlusWeights:
+    """What MetaFuse+ meta-learns.
+
+    Attributes:
+        scalars_S: In the order of `START`, float32.
+    """
+
+    scalars_S: torch.Tensor
+
+    @classmethod
+    def start(cls) -> PlusWeights:
+        """Return those set by hand."""
+        return cls(torch.tensor(list(START.values()), dtype=torch.float32))
+
+    @property
+    def named(self) -> dict[str, torch.Tensor]:
+        """The vector, by the name that files and outer gradients know it by."""
+        return {"scalars": self.scalars_S}
+
+
+def by_name(scalars_S: torch.Tensor) -> Scalars:
+    """Give the entries of a vector their names, in the order of `START`."""
+    return dict(zip(START, scalars_S.unbind(), strict=True))

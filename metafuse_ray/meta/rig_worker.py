@@ -1,0 +1,122 @@
+"""Episodes of whole rigs: calibrate from the labelling period, differentiate the query loss.
+
+The calibration does not depend on what is learned, so an actor works it out once for each of its
+rigs; the outer gradient is that of the query loss with respect to the scalars.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from metafuse_ray.adapt.evidence import gather_evidence
+from metafuse_ray.adapt.fading_fusion import FadingFusion
+from metafuse_ray.adapt.plus import pair_doubt
+from metafuse_ray.adapt.plus_scalars import Scalars, by_name
+from metafuse_ray.adapt.radius_loss import radius_loss
+from metafuse_ray.adapt.rig_calibration import calibrate_rig
+from metafuse_ray.adapt.rig_method import RigTask, hide_truth
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.data.open_shards import open_shards
+from metafuse_ray.data.rig_batch import RigBatch
+from metafuse_ray.data.rig_episodes import RigEpisodes
+from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
+
+_STRIDE = 2
+"""Training looks at one pixel in so many, per axis."""
+
+
+@dataclass(frozen=True, eq=False)
+class _KnownRig:
+    calibration: Rig | None
+    doubt_VV: np.ndarray
+    query_rows: np.ndarray
+
+
+class RigWorker:
+    """Turns (scalars, rig) into an outer gradient.
+
+    Args:
+        config: The run; its seed, data and episode parts are used.
+        device: Not looked at: what is learned are some scalars, and the CPU does.
+
+    Raises:
+        ShardFormatError: The shards are damaged or missing.
+    """
+
+    def __init__(self, config: RunConfig, device: str = "cpu") -> None:
+        del device
+        self._shards = open_shards(config)
+        self._episodes = RigEpisodes(self._shards, config.episode, config.seed)
+        self._known = lru_cache(maxsize=None)(self._calibrated)
+
+    def open(self, cameras: tuple[str, ...]) -> None:
+        """Open and verify the files of some cameras, before the first round needs them."""
+        for name in cameras:
+            self._shards.camera(name)
+
+    def run(self, weights: Weights, task: Task) -> MetaGradient:
+        """Calibrate the task's rig, fuse its query samples, differentiate the loss."""
+        started = time.perf_counter()
+        known = self._known(task.rig)
+        query = self._episodes.query(task.round, task.index, known.query_rows, task.rig)
+        scalars_S = torch.tensor(weights.arrays["scalars"], requires_grad=True)
+        scalars = by_name(scalars_S)
+        alone = _loss(query, query.heatmaps_VBJhw, scalars, stride=1)
+        fused = alone if known.calibration is None else _fused_loss(query, known, scalars)
+        (gradient_S,) = torch.autograd.grad(fused, [scalars_S])
+        return MetaGradient(
+            task=task,
+            arrays={"scalars": gradient_S.numpy()},
+            support_loss=float(alone.detach()),
+            query_loss=float(fused.detach()),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _calibrated(self, rig: tuple[str, ...]) -> _KnownRig:
+        period = self._episodes.period(rig)
+        labelled = period.labelled
+        found = calibrate_rig(
+            RigTask(
+                labelled=None if labelled is None else hide_truth(labelled, labels=False),
+                unlabelled=hide_truth(period.unlabelled, labels=True),
+                calibration=period.calibration,
+                image_sizes=tuple(
+                    (camera.width, camera.height) for camera in period.unlabelled.rig.cameras
+                ),
+                address=rig,
+            )
+        )
+        return _KnownRig(found.rig, pair_doubt(found.doubt), period.query_rows)
+
+
+def _fused_loss(query: RigBatch, known: _KnownRig, scalars: Scalars) -> torch.Tensor:
+    assert known.calibration is not None
+    evidence = gather_evidence(query, known.calibration)
+    fusion = FadingFusion(query.heatmaps_VBJhw, evidence, known.doubt_VV)
+    fused = [fusion.fuse_view(scalars, view, _STRIDE) for view in query.views]
+    return _loss(query, fused, scalars, _STRIDE)
+
+
+def _loss(
+    query: RigBatch, heatmaps: Sequence[torch.Tensor] | torch.Tensor, scalars: Scalars, stride: int
+) -> torch.Tensor:
+    """Mean over the views of `radius_loss`, on every so many-th pixel."""
+    losses = [
+        radius_loss(
+            heatmaps_BJHW[seen_B],
+            (label_BJ2[seen_B] - stride // 2) / stride,
+            visibility_BJ[seen_B],
+            scalars["log_sharpness"],
+        )
+        for heatmaps_BJHW, label_BJ2, visibility_BJ, seen_B in zip(
+            heatmaps, query.label_VBJ2, query.visibility_VBJ, query.seen_VB, strict=True
+        )
+    ]
+    return torch.stack(losses).mean()

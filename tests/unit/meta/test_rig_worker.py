@@ -1,0 +1,145 @@
+"""Meta-training over whole rigs: gradients, gain on held-out episodes, weights that load."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metafuse_ray.adapt.plus_scalars import START, PlusWeights
+from metafuse_ray.config.load import load_config
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.data.rig_episodes import RigEpisodes, training_rigs
+from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.errors import CheckpointError
+from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.meta.pool import InProcessPool
+from metafuse_ray.meta.rig_worker import RigWorker
+from metafuse_ray.meta.tasks import Task, Weights
+from metafuse_ray.meta.trainer import MetaTrainer
+from metafuse_ray.meta.weights_file import load_plus_weights, load_weights
+from metafuse_ray.runs.meta_train import meta_train
+from tests.support.shards import random_content, write
+
+
+@pytest.fixture
+def config(tiny_shards: Path, tmp_path: Path) -> RunConfig:
+    return load_config(
+        None,
+        [
+            f"data.shards={tiny_shards}",
+            f"output.dir={tmp_path / 'run'}",
+            "output.tensorboard=false",
+            "cluster.backend=in_process",
+            "meta.tasks=rigs",
+            "meta.rigs=3",
+            "meta.rounds=2",
+            "meta.meta_batch_size=2",
+            "episode.views=[2, 3]",
+            "episode.labels=6",
+            "episode.queries=3",
+        ],
+    )
+
+
+@pytest.fixture
+def shards(config: RunConfig) -> ShardSet:
+    return ShardSet.open(config.data.shards)
+
+
+def weights(**changes: float) -> Weights:
+    """The start, some scalars moved."""
+    scalars = PlusWeights.start().scalars_S.numpy().copy()
+    for name, change in changes.items():
+        scalars[list(START).index(name)] += change
+    return Weights({"scalars": scalars})
+
+
+def task(config: RunConfig, shards: ShardSet, round_number: int = 0) -> Task:
+    rig = max(training_rigs(config, shards), key=len)
+    return Task(round_number, 0, CameraPair(*rig[:2]), rig=rig)
+
+
+def test_rigs_are_of_training_cameras_and_repeat(config: RunConfig, shards: ShardSet) -> None:
+    rigs = training_rigs(config, shards)
+    assert len(rigs) == 3
+    assert {name for rig in rigs for name in rig} <= set(shards.manifest.train_cameras)
+    assert rigs == training_rigs(config, shards)
+
+
+def test_period_and_query_share_no_moment(config: RunConfig, shards: ShardSet) -> None:
+    episodes = RigEpisodes(shards, config.episode, config.seed)
+    for rig in training_rigs(config, shards):
+        period = episodes.period(rig)
+        query = episodes.query(0, 0, period.query_rows, rig)
+        known = {tuple(time) for time in period.unlabelled.time_B2.tolist()}
+        assert known.isdisjoint(tuple(time) for time in query.time_B2.tolist())
+        again = episodes.period(rig)
+        assert (period.labelled is None) == (again.labelled is None)
+        if period.labelled is not None and again.labelled is not None:
+            torch.testing.assert_close(
+                period.labelled.label_VBJ2,
+                again.labelled.label_VBJ2,
+                rtol=0,
+                atol=0,
+                equal_nan=True,
+            )
+
+
+def test_one_clip_is_cut_in_time(config: RunConfig, tmp_path: Path) -> None:
+    one = random_content(0, blocks=(12,), cameras=4, test=())
+    shards = ShardSet.open(str(write(tmp_path / "one", one)))
+    episodes = RigEpisodes(shards, config.episode, config.seed)
+    rows, query_rows = episodes.split(training_rigs(config, shards)[0])
+    frame = shards.samples.frame
+    assert len(rows) > len(query_rows) > 0
+    assert set(frame[rows]).isdisjoint(frame[query_rows])
+
+
+@pytest.mark.parametrize("name", ["own_peak", "line_bias", "every_support", "point_sigma"])
+def test_gradient_is_the_slope_of_the_query_loss(
+    config: RunConfig, shards: ShardSet, name: str
+) -> None:
+    worker, one, step = RigWorker(config), task(config, shards), 1e-2
+    slope = worker.run(weights(), one).arrays["scalars"][list(START).index(name)]
+    low, high = (worker.run(weights(**{name: sign * step}), one).query_loss for sign in (-1, 1))
+    assert slope == pytest.approx((high - low) / (2 * step), rel=0.05, abs=1e-4)
+
+
+def test_training_lowers_the_loss_of_samples_that_it_never_saw(
+    config: RunConfig, shards: ShardSet
+) -> None:
+    rigs = training_rigs(config, shards)
+    pairs = sorted({CameraPair(*rig[:2]) for rig in rigs})
+    pool = InProcessPool(config, pairs, RigWorker)
+    # A start that trusts no view's own heatmap has something to learn.
+    start = {"scalars": torch.from_numpy(weights(own_bias=-3.0).arrays["scalars"])}
+    trainer = MetaTrainer(config, pairs, pool, start, rigs=rigs)
+    unseen = [task(config, shards, 1000 + number) for number in range(4)]
+
+    def held_out() -> float:
+        return float(
+            np.mean([found.query_loss for found in pool.run_round(trainer.outer.weights, unseen)])
+        )
+
+    before = held_out()
+    trainer.fit(15)
+    assert held_out() < 0.95 * before
+
+
+def test_a_run_leaves_weights_that_load(config: RunConfig) -> None:
+    run = Path(meta_train(config))
+    found = load_plus_weights(run)
+    assert not torch.equal(found.scalars_S, PlusWeights.start().scalars_S)
+    with pytest.raises(CheckpointError, match="omega"):
+        load_weights(run)
+
+
+def test_weights_of_another_kind_are_refused(config: RunConfig) -> None:
+    pairs = replace(config, meta=replace(config.meta, tasks="pairs", rounds=1))
+    run = Path(meta_train(replace(pairs, episode=replace(config.episode, shots=3))))
+    with pytest.raises(CheckpointError, match=r"no scalars.*meta.tasks=rigs"):
+        load_plus_weights(run)
