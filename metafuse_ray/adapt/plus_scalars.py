@@ -47,8 +47,6 @@ START: Mapping[str, float] = MappingProxyType(
         "point_slope_now": -1.0,
         # All fades.
         "log_floor": 0.0,
-        # The training loss alone: log inverse temperature of the softmax over pixels.
-        "log_sharpness": 2.8,
     }
 )
 """Where meta-training starts; set by hand."""

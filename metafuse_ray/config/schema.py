@@ -184,7 +184,7 @@ class OuterConfig:
     """Beta: step size of the outer loop."""
     lr_omega: NaturalFloat | None = 0.0001
     """Step size for omega where it differs from beta."""
-    lr_scalars: PositiveFloat = 0.05
+    lr_scalars: PositiveFloat = 0.03
     """Step size for what is learned over whole rigs (meta.tasks=rigs)."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Outer optimiser; sgd is Algorithm 1 to the letter."""

@@ -68,13 +68,14 @@ class RigWorker:
         query = self._episodes.query(task.round, task.index, known.query_rows, task.rig)
         scalars_S = torch.tensor(weights.arrays["scalars"], requires_grad=True)
         scalars = by_name(scalars_S)
-        alone = _loss(query, query.heatmaps_VBJhw, scalars, stride=1)
+        alone = _loss(query, query.heatmaps_VBJhw, stride=1)
         fused = alone if known.calibration is None else _fused_loss(query, known, scalars)
+        fused = fused + 0 * scalars_S.sum()  # a rig that nothing is known of teaches nothing
         (gradient_S,) = torch.autograd.grad(fused, [scalars_S])
         return MetaGradient(
             task=task,
             arrays={"scalars": gradient_S.numpy()},
-            support_loss=float(alone.detach()),
+            support_loss=float(alone),
             query_loss=float(fused.detach()),
             seconds=time.perf_counter() - started,
         )
@@ -101,11 +102,11 @@ def _fused_loss(query: RigBatch, known: _KnownRig, scalars: Scalars) -> torch.Te
     evidence = gather_evidence(query, known.calibration)
     fusion = FadingFusion(query.heatmaps_VBJhw, evidence, known.doubt_VV)
     fused = [fusion.fuse_view(scalars, view, _STRIDE) for view in query.views]
-    return _loss(query, fused, scalars, _STRIDE)
+    return _loss(query, fused, _STRIDE)
 
 
 def _loss(
-    query: RigBatch, heatmaps: Sequence[torch.Tensor] | torch.Tensor, scalars: Scalars, stride: int
+    query: RigBatch, heatmaps: Sequence[torch.Tensor] | torch.Tensor, stride: int
 ) -> torch.Tensor:
     """Mean over the views of `radius_loss`, on every so many-th pixel."""
     losses = [
@@ -113,7 +114,6 @@ def _loss(
             heatmaps_BJHW[seen_B],
             (label_BJ2[seen_B] - stride // 2) / stride,
             visibility_BJ[seen_B],
-            scalars["log_sharpness"],
         )
         for heatmaps_BJHW, label_BJ2, visibility_BJ, seen_B in zip(
             heatmaps, query.label_VBJ2, query.visibility_VBJ, query.seen_VB, strict=True
