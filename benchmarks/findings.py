@@ -16,7 +16,7 @@ from metafuse_ray.eval.report import read_results
 
 def main() -> None:
     """Parse the command line and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Write the page of findings.")
     parser.add_argument("evaluation", type=Path, help="folder with results.json")
     parser.add_argument("--page", type=Path, default=Path("docs/findings.md"), help="what to write")
     arguments = parser.parse_args()

@@ -1,6 +1,8 @@
 import re
 from dataclasses import asdict, replace
 
+import numpy as np
+
 from metafuse_ray.eval.findings import PICTURES, findings_page
 from metafuse_ray.eval.findings_plots import findings_figures
 from metafuse_ray.eval.results import plain, rows_from_cells
@@ -62,5 +64,4 @@ def test_a_figure_of_every_kind_is_drawn_with_a_panel_a_data_set():
     assert {"MetaFuse", "NaiveFuse", "Robust triangulation"} <= set(labels)
     (calibration,) = figures["calibration"].axes
     (line,) = calibration.get_lines()
-    assert line.get_xdata().tolist() == [0.0, 0.5, 2.0]
-    assert line.get_ydata().tolist() == [91.0, 86.0, 71.0]
+    assert np.asarray(line.get_xydata()).tolist() == [[0.0, 91.0], [0.5, 86.0], [2.0, 71.0]]
