@@ -45,7 +45,7 @@ class WorkingFolder:
             last: Name of the files that make those beside them whole: copied after all others.
 
         Raises:
-            StorageError: Something cannot be written.
+            StorageError: Something cannot be written, or removed.
         """
         if self._store is None:
             return
@@ -55,17 +55,17 @@ class WorkingFolder:
             if self._there.get(name) != here[name]:
                 self._store.upload(self.path / name, name)
                 self._there[name] = here[name]
-        gone = self._there.keys() - here.keys()
-        self._store.delete(gone)
-        self._there = dict(here)
         self.behind = False
+        self._store.delete(self._there.keys() - here.keys())
+        self._there = dict(here)
 
     def try_to_publish(self, last: str = "") -> None:
         """Do as `publish`; where the store fails, warn, for the next time may succeed."""
         try:
             self.publish(last)
         except StorageError as error:
-            _log.warning("%s; until the next attempt it is in %s alone", error.message, self.path)
+            where = f"; until the next attempt it is in {self.path} alone" if self.behind else ""
+            _log.warning("%s%s", error.message, where)
 
     def take_over(self, store: Store, owned: re.Pattern[str], *, resume: bool) -> None:
         """Copy an earlier run's files from the URI, or note them to be removed."""
@@ -104,7 +104,12 @@ def working_folder(
         folder.take_over(store, owned, resume=resume)
         _log.info("working copy of %s: %s", location, copy)
         yield folder
-        folder.publish()
+        try:
+            folder.publish()
+        except StorageError as error:
+            if folder.behind:
+                raise
+            _log.warning("%s", error.message)  # what is too much there spoils nothing
     except StorageError as error:
         if not folder.behind:
             raise

@@ -114,6 +114,23 @@ def test_a_store_that_comes_back_gets_all(
     assert list(temporary.iterdir()) == []
 
 
+def test_old_checkpoints_that_cannot_be_removed_spoil_nothing(
+    s3: S3Server,
+    tiny_shards: Path,
+    whole: bytes,
+    bucket: str,
+    temporary: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    uri = join(bucket, "run")
+    with s3.failing("^DELETE", how=403):
+        meta_train(config(tiny_shards, uri))
+    assert "removing" in caplog.text
+    assert Store(uri).read(_FINAL) == whole
+    assert "checkpoints/round_000002/state.json" in Store(uri).names()
+    assert list(temporary.iterdir()) == []
+
+
 @pytest.mark.e2e
 def test_a_server_that_dies_in_a_checkpoint_costs_no_number(
     s3: S3Server, tiny_shards: Path, whole: bytes, bucket: str, temporary: Path
