@@ -51,7 +51,7 @@ class PlusRig:
         for start in range(0, len(batch), _CHUNK):
             rows = np.arange(start, min(start + _CHUNK, len(batch)))
             part = batch.take(rows)
-            heatmaps_VBJHW = self.fuse(part)
+            heatmaps_VBJHW = self.heatmaps(part)
             for view in batch.views:
                 seen = seen_rows(part, view)
                 joints.put(view, rows[seen], heatmaps_VBJHW[view, seen], batch.crop_px)
@@ -59,7 +59,7 @@ class PlusRig:
         joints = replace(joints, argmax_VBJ2=joints.refined_VBJ2)
         return joints, joints
 
-    def fuse(self, batch: RigBatch) -> torch.Tensor:
+    def heatmaps(self, batch: RigBatch) -> torch.Tensor:
         """Return fused heatmaps (V, B, J, H, W) float32."""
         if self.calibration is None:
             return batch.heatmaps_VBJhw

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from metafuse_ray.adapt.method_table import METHODS
+from metafuse_ray.adapt.plus_scalars import PlusWeights
 from metafuse_ray.config.load import load_config
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.meta.weights_file import weights_bytes
@@ -18,12 +19,13 @@ WRONG = ("0.5", "5")
 @pytest.fixture(scope="module")
 def results(tiny_shards, tmp_path_factory):
     folder = tmp_path_factory.mktemp("benchmark")
-    weights = folder / "model.safetensors"
+    weights, plus = folder / "model.safetensors", folder / "plus.safetensors"
     config = load_config(
         "configs/benchmark_32.yaml",
         [
             *(f"data.shards={tiny_shards}", f"output.dir={folder / 'out'}"),
             *(f"evaluate.checkpoint={weights}", f"evaluate.random_checkpoint={weights}"),
+            f"evaluate.plus_checkpoint={plus}",
             *("evaluate.data_sets=null", "cluster.backend=in_process", "evaluate.label_noise_px=1"),
             *("evaluate.rigs=1", "evaluate.views=3", "evaluate.seeds=1", "evaluate.test_frames=6"),
             *("evaluate.labelled_frames=[0, 5]", "evaluate.costly_labelled_frames=[0, 5]"),
@@ -33,7 +35,8 @@ def results(tiny_shards, tmp_path_factory):
         ],
     )
     start = start_weights(config.model, ShardSet.open(str(tiny_shards)).grid, 0)
-    weights.write_bytes(weights_bytes(start.named, 0, {"of no camera here": ""}))
+    for path, learned in ((weights, start.named), (plus, PlusWeights.start().named)):
+        path.write_bytes(weights_bytes(learned, 0, {"of no camera here": ""}))
     return json.loads(Path(evaluate(config)).read_text()), folder / "out"
 
 
@@ -44,8 +47,7 @@ def _keys(document, method):
 
 def test_every_method_has_its_rows(results):
     document, _ = results
-    missing = set(METHODS) - {row["method"] for row in document["rows"]} - {"MetaFuse+"}
-    assert not missing
+    assert set(METHODS) == {row["method"] for row in document["rows"]}
     for method in ("Weighted DLT", "Robust triangulation", "Epipolar maximum"):
         assert _keys(document, method) == {(0, given) for given in ("exact", *WRONG)}
     for method in ("NaiveFuse", "NaiveFuse ridge", "Epipolar maximum, F from labels"):
@@ -53,6 +55,11 @@ def test_every_method_has_its_rows(results):
     for method in ("No-Fusion", "Affine", "MetaFuse", "MetaFuse random start"):
         assert _keys(document, method) == {(0, None), (5, None)}
     assert _keys(document, "Affine from F") == {(5, "exact")}
+    for method in ("MetaFuse+", "MetaFuse+ hand-set"):
+        assert _keys(document, method) == {
+            *((0, given) for given in ("exact", *WRONG)),
+            *((frames, "estimated") for frames in (0, 5)),
+        }
 
 
 def test_rows_hold_what_is_promised(results):
