@@ -53,11 +53,13 @@ ACTORS = (1, 2, 4, 8, 16, 32, 64)
 SECONDS = (2.0, 0.5, 0.1)
 """Longest first: after shorter ones, longer tasks would pass for late."""
 STRONG_TASKS = 64
+LONG = 8
+"""Tasks an actor in a long round."""
 LONGEST_S = 4.5
 """A round of sleeping tasks on few actors that takes longer than this is left out."""
 GROUPED = (32, 4)
 """Actors and groups of the grouped runs."""
-SLOWED = ((3, 4), (8, 21), (8, 16), (8, 8))
+SLOWED = ((3, 4), (8, 21), (8, 8))
 """Actors and tasks of the runs with one actor that takes ten times as long."""
 SLOWED_ROUNDS, SLOWED_TASK_S = 12, 0.5
 REAL = {32: 16, 64: 4}
@@ -343,17 +345,19 @@ def _kinds(actors: int) -> list[tuple[str, float, int]]:
         kinds.append(("weak", seconds, actors))
         if actors < STRONG_TASKS and seconds * STRONG_TASKS / actors <= LONGEST_S:
             kinds.append(("strong", seconds, STRONG_TASKS))
+        if seconds * LONG <= LONGEST_S:
+            kinds.append(("long", seconds, LONG * actors))
     return kinds
 
 
 def _row(
     bench: Bench, pairs: list[CameraPair], kind: str, seconds: float, tasks: int, repeats: int
 ) -> dict[str, Any]:
-    few = max(1, min(repeats, round(repeats / seconds)))
-    rounds = [bench.round(_tasks(pairs, tasks, number), seconds) for number in range(few)]
-    medians = {name: statistics.median(some[name] for some in rounds) for name in rounds[0]}
     actors = bench.config.cluster.actors
     ideal = seconds * tasks / actors
+    few = max(1, min(repeats, round(repeats / ideal)))
+    rounds = [bench.round(_tasks(pairs, tasks, number), seconds) for number in range(few)]
+    medians = {name: statistics.median(some[name] for some in rounds) for name in rounds[0]}
     return {
         "kind": kind,
         "actors": actors,

@@ -25,6 +25,9 @@ from metafuse_ray.errors import WorkerFailedError
 _log = logging.getLogger(__name__)
 _OBJECT_STORE_BYTES = 512 * 1024**2
 _KNOCK_S = 10.0
+_INLINE_BYTES = 1024**2
+"""Results up to this come with the answer to a call. Ray's own bound of 100 KiB would send a
+gradient of 64 x 64 (115 KB) through the object store, which costs driver and actor more."""
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -87,7 +90,7 @@ def actor_options(cluster: ClusterConfig) -> dict[str, Any]:
     return {
         "num_cpus": cluster.cpus_per_actor,
         "num_gpus": cluster.gpus_per_actor,
-        "runtime_env": {"env_vars": _thread_variables(cluster)},
+        "runtime_env": {"env_vars": _actor_variables(cluster)},
     }
 
 
@@ -123,13 +126,14 @@ def _local_options(cluster: ClusterConfig) -> dict[str, Any]:
         "num_cpus": max(wanted, _own_cpus()),
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES,
-        # With the threads here too, actors fit the workers that Ray starts in advance.
-        "runtime_env": {"env_vars": {"PYTHONPATH": path, **_thread_variables(cluster)}},
+        # With the actors' own here too, actors fit the workers that Ray starts in advance.
+        "runtime_env": {"env_vars": {"PYTHONPATH": path, **_actor_variables(cluster)}},
     }
 
 
-def _thread_variables(cluster: ClusterConfig) -> dict[str, str]:
-    return dict.fromkeys(_THREAD_VARIABLES, str(cluster.threads))
+def _actor_variables(cluster: ClusterConfig) -> dict[str, str]:
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(cluster.threads))
+    return {**threads, "RAY_max_direct_call_object_size": str(_INLINE_BYTES)}
 
 
 @contextmanager
