@@ -1,4 +1,4 @@
-"""All jobs with nothing but an object store between them, on Ray."""
+"""Jobs with nothing but an object store between them; Ray's actors read from it themselves."""
 
 from __future__ import annotations
 
@@ -10,28 +10,35 @@ import pytest
 
 from metafuse_ray.config.location import join
 from metafuse_ray.data.store import Store
-from tests.support.jobs import TINY_DOME, left_in, succeed
+from tests.support.jobs import TINY_DOME, Ended, left_in, run_job
 from tests.support.s3 import S3Server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-LONG_S = 280  # starting Ray takes a minute on a busy machine
+HERE = "cluster.backend=in_process"
 TRAIN = (
     *("output.dir=run", "episode.shots=4", "meta.meta_batch_size=2", "checkpoint.every=1"),
     "checkpoint.keep=1",
 )
 
 
+def succeed(name: str, *overrides: str) -> Ended:
+    """Run a job that must succeed, and may wait for others on a busy machine."""
+    ended = run_job(name, *overrides, timeout_s=280)
+    assert ended.code == 0, ended.err
+    return ended
+
+
 def test_from_simulation_to_results(s3: S3Server, bucket: str, tmp_path: Path) -> None:
     root, cache = f"root={join(bucket, 'lab')}", tmp_path / "cache"
     stored, here = (root, f"data.cache_dir={cache}"), (f"root={tmp_path}",)
     succeed("simulate", *stored, *TINY_DOME)
-    succeed("meta_train", *stored, *TRAIN, "meta.rounds=2", timeout_s=LONG_S)
-    resumed = succeed("meta_train", *stored, *TRAIN, "meta.rounds=4", "--resume", timeout_s=LONG_S)
+    succeed("meta_train", *stored, *TRAIN, "meta.rounds=2", HERE)
+    resumed = succeed("meta_train", *stored, *TRAIN, "meta.rounds=4", "--resume")
     assert "checkpoints/round_000002" in resumed.err
 
     succeed("simulate", *here, *TINY_DOME)
-    succeed("meta_train", *here, *TRAIN, "meta.rounds=4", "cluster.backend=in_process")
+    succeed("meta_train", *here, *TRAIN, "meta.rounds=4", HERE)
     store = Store(join(bucket, "lab"))
     final = "run/final/model.safetensors"
     assert store.read(final) == (tmp_path / final).read_bytes()
@@ -42,7 +49,7 @@ def test_from_simulation_to_results(s3: S3Server, bucket: str, tmp_path: Path) -
         *("evaluate", *stored, "evaluate.checkpoint=run", "output.dir=results"),
         *("evaluate.views=3", "evaluate.rigs=1", "evaluate.labelled_frames=[6]"),
         *("evaluate.methods=[No-Fusion, MetaFuse]", "evaluate.test_frames=12"),
-        timeout_s=LONG_S,
+        HERE,
     )
     assert f"Pictures in {join(bucket, 'lab/results')}" in ended.out
     assert len(json.loads(store.read("results/results.json"))["rows"]) == 2
