@@ -54,7 +54,8 @@ unit: $(STAMP)  ## The fast tests: no Ray, under a minute
 	$(BIN)/python -m pytest tests/unit tests/property tests/oracle -m "not slow"
 
 test: check  ## Checks and all tests but the end-to-end ones
-	$(BIN)/python -m pytest -m "not e2e"
+	$(BIN)/python -m pytest tests/unit tests/property tests/oracle -m "not e2e" -n auto --dist loadscope
+	$(BIN)/python -m pytest tests/integration tests/e2e -m "not e2e"
 
 triton: $(STAMP)  ## The CUDA kernels under Triton's interpreter, on the CPU
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off \
