@@ -40,7 +40,7 @@ def head(tmp_path_factory: pytest.TempPathFactory, listeners: Listeners) -> Iter
 def shared(tmp_path_factory: pytest.TempPathFactory, head: Head) -> Path:
     """The folder that all nodes share, with shards and a trained run in it."""
     folder = tmp_path_factory.mktemp("shared")
-    ended = succeed(head, folder, "simulate", *TINY_DOME)
+    ended = succeed(head, folder, "simulate", *TINY_DOME, "simulate.cameras=8")
     assert "simulate (clips): 3 of 3" in ended.out
     return folder
 
@@ -93,6 +93,17 @@ def test_adapt(trained: Ended, head: Head, shared: Path) -> None:
     ended = succeed(head, shared, "adapt", *RIG, "output.dir=rig", "adapt.frames=8")
     assert "adapt (fits of a view): " in ended.out
     assert {"rig.json", "rig.safetensors"} <= set(left_in(shared / "rig"))
+
+
+def test_tune(head: Head, shared: Path) -> None:
+    ended = succeed(
+        *(head, shared, "tune", *TRAIN, "output.dir=sweep", "meta.rounds=2", "tune.trials=2"),
+        *("tune.first_rung=1", "tune.held_out_cameras=2", "tune.labelled_frames=5"),
+        *("tune.query_frames=10", "tune.final_draws=1", "tune.inner_lr=[1, 3]"),
+        *("cluster.actors=1", "cluster.cpus_per_actor=0.9"),
+    )
+    assert "best" in ended.out
+    assert {"best.yaml", "tune.json"} <= set(left_in(shared / "sweep"))
 
 
 def test_a_failure_is_one_line_and_an_exit_code(head: Head, shared: Path) -> None:
