@@ -49,6 +49,7 @@ from metafuse_ray.meta.weights_file import (
     pair_camera_digests,
     read_tensors,
     weights_bytes,
+    weights_path,
 )
 from metafuse_ray.meta.worker import TaskWorker
 from metafuse_ray.models.start import start_weights
@@ -139,7 +140,7 @@ def _training_pairs(config: RunConfig, shards: ShardSet) -> list[CameraPair]:
 
 def _is_final(run: Path) -> bool:
     try:
-        read_tensors(run / FINAL_FOLDER / MODEL_FILE)
+        read_tensors(weights_path(run / FINAL_FOLDER / MODEL_FILE))
     except CheckpointError:
         return False
     return True
