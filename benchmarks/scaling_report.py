@@ -79,9 +79,11 @@ a group.
 _END = """
 **Where the flat driver ends.** It keeps {share} up to about this many actors: {ends} tasks.
 From there on set `cluster.groups`, to groups of about {fewest} actors (of 1,000) to {most} (of
-10,000); the weights have the same bits either way. These are lower bounds: the parts were measured
-where the actors' own work for a message (unpacking the weights, packing a gradient) competes with
-the driver for two cores, and so is counted as the driver's.
+10,000); the weights have the same bits either way. That groups pay is extrapolated, for actors on
+cores of their own: the round in groups above shares two cores with everything else. These are
+lower bounds: the parts were measured where the actors' own work for a message (unpacking the
+weights, packing a gradient) competes with the driver for two cores, and so is counted as the
+driver's.
 """
 
 

@@ -25,6 +25,7 @@ from metafuse_ray.adapt.crop_cameras import (
 )
 from metafuse_ray.adapt.joints import refine_window
 from metafuse_ray.data.rig_batch import RigBatch
+from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.epipolar import fundamental_matrix
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.geometry.triangulate import triangulate_robust
@@ -145,13 +146,18 @@ def gather_evidence(batch: RigBatch, rig: Rig) -> Evidence:
 
 def _lines(peaks: Peaks, rig: Rig, ideal_VB33: FloatArray) -> FloatArray:
     views, count, joints, modes = peaks.height_VBJK.shape
+    # Cameras that share their centre have no lines: nothing lies near these.
     lines_VVBJK3 = np.zeros((views, views, count, joints, modes, 3))
+    lines_VVBJK3[..., 2] = _OUTSIDE
     peaks_VBJK3 = homogeneous(peaks.cells_VBJK2)
     for target, to in enumerate(rig.cameras):
         for source, of in enumerate(rig.cameras):
             if source == target:
                 continue
-            fundamental = fundamental_matrix(to, of)
+            try:
+                fundamental = fundamental_matrix(to, of)
+            except CalibrationError:
+                continue
             in_cells_B33 = np.swapaxes(ideal_VB33[source], 1, 2) @ fundamental @ ideal_VB33[target]
             line_BJK3 = np.einsum("bjki,bil->bjkl", peaks_VBJK3[source], in_cells_B33)
             length_BJK1 = np.linalg.norm(line_BJK3[..., :2], axis=-1, keepdims=True)
@@ -196,7 +202,8 @@ def _points(peaks: Peaks, rig: Rig, ideal_VB33: FloatArray, leave_out: int | Non
     with np.errstate(invalid="ignore", divide="ignore"):
         image_VBJ3 = image_VBJ3 / image_VBJ3[..., 2:]
         there_VBJ3 = image_VBJ3 @ np.swapaxes(np.linalg.inv(ideal_VB33), -1, -2)
-    known_VBJ = np.asarray(np.isfinite(there_VBJ3).all(-1))
+    depth_VN = np.stack([camera.depth(world_N3) for camera in rig.cameras])
+    known_VBJ = np.isfinite(there_VBJ3).all(-1) & (depth_VN.reshape(views, count, joints) > 0)
     there_VBJ2 = np.where(known_VBJ[..., None], there_VBJ3[..., :2], _OUTSIDE)
     there_VBJ2 = there_VBJ2.clip(-_OUTSIDE, _OUTSIDE)
     off_VBJ = np.linalg.norm(there_VBJ2 - peaks.first, axis=-1)

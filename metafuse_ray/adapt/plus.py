@@ -16,7 +16,7 @@ import torch
 
 from metafuse_ray.adapt.evidence import gather_evidence
 from metafuse_ray.adapt.fading_fusion import FadingFusion
-from metafuse_ray.adapt.joints import Joints2D, seen_rows
+from metafuse_ray.adapt.joints import Joints2D, own_joints, seen_rows
 from metafuse_ray.adapt.plus_scalars import PlusWeights, by_name
 from metafuse_ray.adapt.rig_calibration import RigCalibration, calibrate_rig
 from metafuse_ray.adapt.rig_method import RigTask
@@ -47,6 +47,9 @@ class PlusRig:
 
     def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
         """Find the joints of samples: for the joint detection rate, and for triangulation."""
+        if self.calibration is None:
+            own = own_joints(batch)
+            return own, own
         joints = Joints2D.empty(batch)
         for start in range(0, len(batch), _CHUNK):
             rows = np.arange(start, min(start + _CHUNK, len(batch)))

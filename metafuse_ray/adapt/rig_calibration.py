@@ -99,10 +99,10 @@ def calibrate_rig(task: RigTask, settings: CalibrateSettings | None = None) -> R
     seen = sight.observations(cameras)
     try:
         found = refine(seen, cameras, settings)
+        return _judged(sight, seen, found, cameras, task.calibration, settings)
     except CalibrationError as error:
         doubt = doubt_given(seen, sight.unit_VN, cameras)
         return RigCalibration(task.calibration, "given", doubt, str(error))
-    return _judged(sight, seen, found, cameras, task.calibration, settings)
 
 
 def judge_calibration(task: RigTask) -> RigCalibration:
@@ -121,19 +121,19 @@ def judge_calibration(task: RigTask) -> RigCalibration:
 
 def _estimated(task: RigTask, sight: _Sight, settings: CalibrateSettings | None) -> RigCalibration:
     seen = sight.observations(None)
+    blank = [
+        Camera(f"view_{view}", np.eye(3), np.zeros(5), np.eye(3), np.zeros(3), *size)
+        for view, size in enumerate(task.image_sizes)
+    ]
     try:
         found = self_calibrate(seen, task.image_sizes, settings)
+        return _judged(sight, seen, found, blank, None, settings)
     except CalibrationError as error:
         known = seen.known.astype(int)
         unknown = np.where(np.eye(len(known), dtype=bool), 0.0, np.inf)
         return RigCalibration(
             None, "none", PairDoubt(unknown, unknown, known @ known.T), str(error)
         )
-    blank = [
-        Camera(f"view_{view}", np.eye(3), np.zeros(5), np.eye(3), np.zeros(3), *size)
-        for view, size in enumerate(task.image_sizes)
-    ]
-    return _judged(sight, seen, found, blank, None, settings)
 
 
 def _judged(

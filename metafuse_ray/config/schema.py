@@ -350,7 +350,7 @@ class ClusterConfig:
     max_actors: PositiveInt | None = None
     """Actors up to which more join during a run where the cluster has room; none where empty."""
     groups: PositiveInt = 1
-    """Group actors that each drive and sum a share of the actors: for a thousand and more."""
+    """Group actors that each drive and sum a share of the actors (docs/scaling.md: from when)."""
     cpus_per_actor: PositiveFloat = 1.0
     """CPUs that an actor reserves."""
     gpus_per_actor: NaturalFloat = 0.0

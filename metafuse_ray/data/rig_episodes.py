@@ -101,8 +101,9 @@ class RigEpisodes:
         if len(clips) > 1:
             inside = clip_of == random.choice(clips)
         else:
-            order = np.argsort(np.argsort(self.shards.samples.frame[rows], kind="stable"))
-            inside = _BLOCKS * order // max(len(rows), 1) != random.integers(_BLOCKS)
+            _, order = np.unique(self.shards.samples.frame[rows], return_inverse=True)
+            block_N = _BLOCKS * order // (order.max(initial=0) + 1)
+            inside = block_N != random.integers(_BLOCKS)
         return rows[inside], rows[~inside]
 
     def period(self, rig: Sequence[str]) -> RigPeriod:

@@ -92,8 +92,6 @@ def self_calibrate(
     """
     settings = settings or CalibrateSettings()
     sizes = np.asarray(image_sizes, dtype=np.float64)
-    few = thinned(seen, settings.screen_points)
-    wide = settings.loss_scales[:1]
     wide, narrow = settings.loss_scales[:-1], settings.loss_scales[-1:]
 
     def adjusted(views: Views, most: int, scales: Sequence[float]) -> Bundle:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.bundle import Observations
 from metafuse_ray.geometry.camera import Camera
 from metafuse_ray.geometry.epipolar import epipolar_line, fundamental_matrix
@@ -55,7 +56,7 @@ def doubt_given(seen: Observations, unit_VN: FloatArray, cameras: Sequence[Camer
         unit_VN: Pixels of one unit at every point.
         cameras: The calibration.
     """
-    return _doubt([_distances(seen, unit_VN, cameras)], None)
+    return _doubt(_distances(seen, unit_VN, cameras), None)
 
 
 def doubt_adjusted(
@@ -83,11 +84,10 @@ def doubt_adjusted(
         without = _distances(seen, unit_VN, refit(rest))
         held_out[..., inside] = without[..., inside]
         moved.append(without - whole)
-    return _doubt([held_out], np.stack(moved))
+    return _doubt(held_out, np.stack(moved))
 
 
-def _doubt(signed: list[FloatArray], moved_KVVN: FloatArray | None) -> PairDoubt:
-    (distance_VVN,) = signed
+def _doubt(distance_VVN: FloatArray, moved_KVVN: FloatArray | None) -> PairDoubt:
     views = len(distance_VVN)
     shared_VV = np.isfinite(distance_VVN).sum(-1)
     enough = (shared_VV >= LEAST_SHARED) & ~np.eye(views, dtype=bool)
@@ -122,7 +122,10 @@ def _distances(seen: Observations, unit_VN: FloatArray, cameras: Sequence[Camera
             both = known_VN[target] & known_VN[source]
             if target == source or not both.any():
                 continue
-            matrix = fundamental_matrix(cameras[target], cameras[source])
+            try:
+                matrix = fundamental_matrix(cameras[target], cameras[source])
+            except CalibrationError:  # one centre: no lines, and nothing to tell
+                continue
             line_N3 = epipolar_line(matrix, seen.points_VN2[target][both])
             at_N2 = seen.points_VN2[source][both]
             pixels = np.sum(line_N3[:, :2] * at_N2, axis=-1) + line_N3[:, 2]

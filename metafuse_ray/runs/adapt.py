@@ -59,7 +59,7 @@ def adapt(config: RunConfig) -> str:
     labelled = _load_labelled(config, shards, cameras, method)
     test_shards = open_test_shards(config, shards)
     test = _load_test(config, test_shards, cameras)
-    check_apart(config)
+    check_apart(config, [config.evaluate.checkpoint or ""])
     with working_folder(config.output.dir, _OWNED, resume=False) as folder:
         start_run(config, folder)
         adapted = _adapt(method, labelled, config, (*cameras, len(labelled), 0))

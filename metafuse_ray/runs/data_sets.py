@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,6 +56,13 @@ class DataSet:
             test = shards if self.test_shards is self.shards else self.test_shards
             cells += plan_cells(self.config, shards, test, fold, self.name)
         return cells
+
+    def checkpoints(self) -> Iterator[str]:
+        """Yield the runs whose weights the methods start from, in all folds."""
+        for method, key in _CHECKPOINTS.items():
+            path = getattr(self.config.evaluate, key)
+            if path and method in self.config.evaluate.methods:
+                yield from (fold_path(path, fold) for fold in self.folds)
 
     def weights(self, fold: int) -> Weights:
         """Load the meta-learned weights that the methods start from; see `load_meta_weights`."""

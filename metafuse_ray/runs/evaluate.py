@@ -57,7 +57,7 @@ def evaluate(config: RunConfig) -> str:
     weights = {(one.name, fold): one.weights(fold) for one in sets for fold in one.folds}
     cells = [cell for one in sets for cell in one.cells()]
     facts = run_facts(sets)
-    check_apart(config)
+    check_apart(config, [path for one in sets for path in one.checkpoints()])
     worker = partial(CellWorker, {one.name: one.config for one in sets}, weights)
     with working_folder(config.output.dir, _OWNED, resume=config.checkpoint.resume) as folder:
         finished = finished_cells(config, facts, folder.path / CELLS_FILE)

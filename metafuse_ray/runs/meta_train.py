@@ -1,4 +1,4 @@
-"""Meta-train omega and theta over the training camera pairs of a shard set."""
+"""Meta-train over the training cameras of a shard set: pairs of them, or whole rigs."""
 
 from __future__ import annotations
 

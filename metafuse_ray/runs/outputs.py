@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from metafuse_ray.config.load import dump_config
@@ -64,26 +65,32 @@ def clear_later_training(run: Path, after: int) -> None:
         remove_leftovers(folder)
 
 
-def check_apart(config: RunConfig) -> None:
+def check_apart(config: RunConfig, checkpoints: Iterable[str]) -> None:
     """Refuse a run that uses another one's weights, and would overwrite its files.
 
+    Args:
+        config: The run.
+        checkpoints: The runs whose weights it uses.
+
     Raises:
-        ConfigError: ``output.dir`` is the folder of the meta-training run.
+        ConfigError: ``output.dir`` is the folder of one of them.
     """
-    if config.evaluate.checkpoint and _whole(config.output.dir) in _folders(config):
-        raise ConfigError(
-            f"output.dir: {config.output.dir} is the folder of the meta-training run, whose files"
-            " would be overwritten; choose another, for instance output.dir=runs/results",
-            key="output.dir",
-        )
+    for checkpoint in checkpoints:
+        if _whole(config.output.dir) in _folders(checkpoint):
+            raise ConfigError(
+                f"output.dir: {config.output.dir} is the folder of the meta-training run, whose"
+                " files would be overwritten; choose another, for instance"
+                " output.dir=runs/results",
+                key="output.dir",
+            )
 
 
-def _folders(config: RunConfig) -> set[str]:
-    """Return what ``evaluate.checkpoint`` names, and what folder of a run it may lie in.
+def _folders(checkpoint: str) -> set[str]:
+    """Return what a setting of weights names, and what folder of a run it may lie in.
 
     The weights of a run lie in RUN/final/, and either may be named.
     """
-    folder = _whole(config.evaluate.checkpoint or "")
+    folder = _whole(checkpoint)
     folders = {folder}
     if folder.partition("?")[0].endswith(".safetensors") or Path(folder).is_file():
         folder, _ = split(folder)

@@ -81,6 +81,12 @@ def tune(config: RunConfig) -> Path:
             " that all nodes see; give a path there (the shards may lie at a URI)",
             key="output.dir",
         )
+    if config.meta.tasks != "pairs":
+        raise ConfigError(
+            f"meta.tasks={config.meta.tasks}: a sweep searches alpha, beta and K, which Algorithm 1"
+            " alone has; set meta.tasks=pairs",
+            key="meta.tasks",
+        )
     space = search_space(config)
     shards = open_shards(config)
     sweep = plan_sweep(config, shards, space)

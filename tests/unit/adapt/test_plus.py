@@ -62,6 +62,28 @@ def test_a_wrong_calibration_shows_in_every_sample():
     assert evidence.every.miss_B.mean() > 4 * exact.every.miss_B.mean()
 
 
+def test_cameras_of_one_centre_have_no_lines():
+    batch = exact_scene(8, samples=3)
+    first, second, *rest = batch.rig.cameras
+    # Placed where the first camera is, but turned as it was.
+    moved = replace(second, t=-second.R @ first.centre)
+    rig = replace(batch.rig, cameras=(first, moved, *rest))
+    evidence = gather_evidence(hide_truth(batch, labels=True), rig)
+    assert (evidence.doubt_VVB[0, 1] == WORST_DOUBT).all()
+    adapted = PlusMethod(PlusWeights.start()).adapt(task_of(batch, rig, labelled=False))
+    assert np.isfinite(adapted.joints(hide_truth(batch, labels=True))[0].argmax_VBJ2).all()
+
+
+def test_a_point_behind_a_camera_is_not_known_to_it():
+    batch = exact_scene(9, samples=3)
+    first, *rest = batch.rig.cameras
+    # Looking the other way, it has every joint at its back; the others still see them.
+    turned = replace(first, R=np.diag([-1.0, 1, -1]) @ first.R, t=np.diag([-1.0, 1, -1]) @ first.t)
+    rig = replace(batch.rig, cameras=(turned, *rest))
+    evidence = gather_evidence(hide_truth(batch, labels=True), rig)
+    assert not evidence.others.known_VBJ[0].any()
+
+
 def test_a_view_that_sees_nobody_is_no_voice():
     batch = exact_scene(2, samples=4, views=3)
     seen = batch.seen_VB.clone()

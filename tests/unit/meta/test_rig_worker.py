@@ -89,6 +89,23 @@ def test_period_and_query_share_no_moment(config: RunConfig, shards: ShardSet) -
             )
 
 
+def test_people_of_one_frame_stay_together(config: RunConfig, shards: ShardSet) -> None:
+    samples = shards.samples
+    one_clip = samples.clip == samples.clip[shards.rows(0)][0]
+    assert len(np.unique(samples.person[one_clip])) > 1
+    rows = np.flatnonzero(one_clip)
+
+    class OneClip(ShardSet):
+        def rows(self, split: int) -> np.ndarray:
+            return rows
+
+    for seed in range(5):
+        episodes = RigEpisodes(OneClip.open(config.data.shards), config.episode, seed)
+        period, query = episodes.split(training_rigs(config, shards)[0])
+        assert len(query) > 0
+        assert set(samples.frame[period]).isdisjoint(samples.frame[query])
+
+
 def test_one_clip_is_cut_in_time(config: RunConfig, tmp_path: Path) -> None:
     one = random_content(0, blocks=(12,), cameras=4, test=())
     shards = ShardSet.open(str(write(tmp_path / "one", one)))
