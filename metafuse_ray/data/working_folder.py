@@ -83,8 +83,8 @@ def working_folder(
 ) -> Iterator[WorkingFolder]:
     """Yield the folder of a run, or a copy where it is a URI, which is published at the end.
 
-    The copy is removed unless the store lacks something that is in it. Errors about it name the
-    URI.
+    The copy is removed unless an attempt to publish it left the store behind; what a run wrote
+    after its last attempt goes with it where an error ends the run. Errors of the run name the URI.
 
     Args:
         location: Path or URI.

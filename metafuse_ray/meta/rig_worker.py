@@ -28,8 +28,9 @@ from metafuse_ray.data.rig_episodes import RigEpisodes
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 
-_STRIDE = 2
-"""Training looks at one pixel in so many, per axis."""
+_FINE = 32
+"""Grids from this width on are looked at in every second pixel, per axis, to save time."""
+_FAINT = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ class RigWorker:
         query = self._episodes.query(task.round, task.index, known.query_rows, task.rig)
         scalars_S = torch.tensor(weights.arrays["scalars"], requires_grad=True)
         scalars = by_name(scalars_S)
-        alone = _loss(query, query.heatmaps_VBJhw, stride=1)
+        alone = _loss(query, _of_height_1(query), stride=1)
         fused = alone if known.calibration is None else _fused_loss(query, known, scalars)
         fused = fused + 0 * scalars_S.sum()  # a rig that nothing is known of teaches nothing
         (gradient_S,) = torch.autograd.grad(fused, [scalars_S])
@@ -101,8 +102,15 @@ def _fused_loss(query: RigBatch, known: _KnownRig, scalars: Scalars) -> torch.Te
     assert known.calibration is not None
     evidence = gather_evidence(query, known.calibration)
     fusion = FadingFusion(query.heatmaps_VBJhw, evidence, known.doubt_VV)
-    fused = [fusion.fuse_view(scalars, view, _STRIDE) for view in query.views]
-    return _loss(query, fused, _STRIDE)
+    stride = 2 if min(query.heatmaps_VBJhw.shape[-2:]) >= _FINE else 1
+    fused = [fusion.fuse_view(scalars, view, stride) for view in query.views]
+    return _loss(query, fused, stride)
+
+
+def _of_height_1(query: RigBatch) -> torch.Tensor:
+    """Scale the views' own heatmaps as `FadingFusion` does, so that their loss compares."""
+    heatmaps_VBJhw = query.heatmaps_VBJhw
+    return heatmaps_VBJhw / (heatmaps_VBJhw.amax((-1, -2), keepdim=True) + _FAINT)
 
 
 def _loss(

@@ -48,7 +48,7 @@ class ConsoleSink:
         count = len(self._since)
         seconds = sum(item.seconds for item in self._since)
         _log.info(
-            "round %d of %d: support loss %.4f, query loss %.4f after adaptation, gradient %.3g,"
+            "round %d of %d: support loss %.4f, query loss %.4f, gradient %.3g,"
             " %.1f tasks/s, about %.0f s left",
             record.round,
             self._rounds,

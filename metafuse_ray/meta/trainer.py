@@ -28,8 +28,8 @@ class RoundRecord:
 
     Attributes:
         round: Outer steps taken so far, this one included.
-        support_loss: Mean over the tasks, before the inner step.
-        query_loss: Mean over the tasks, after the inner step.
+        support_loss: Mean over the tasks, before the inner step; of rigs, without fusion.
+        query_loss: Mean over the tasks, after the inner step; of rigs, with fusion.
         gradient_norm: Norm of the averaged outer gradient.
         bad_tasks: Tasks left out because their loss or gradient was not finite.
         tasks_per_second: Tasks over the round's wall time.
@@ -130,11 +130,17 @@ class MetaTrainer:
         if policy.decide(Status.NOT_FINITE, self.bad_tasks) is Decision.RAISE:
             raise AdaptationDivergedError(
                 f"{self.bad_tasks} tasks diverged by round {self.round} (meta.max_bad_tasks="
-                f"{self.config.meta.max_bad_tasks}); lower inner.lr (now {self.config.inner.lr})"
-                f" or outer.lr (now {self.config.outer.lr}), or set outer.clip_norm",
+                f"{self.config.meta.max_bad_tasks}); lower {self._step_sizes()}, or set"
+                " outer.clip_norm",
                 round=self.round,
                 pairs=bad,
             )
+
+    def _step_sizes(self) -> str:
+        inner, outer = self.config.inner, self.config.outer
+        if self.rigs:
+            return f"outer.lr_scalars (now {outer.lr_scalars})"
+        return f"inner.lr (now {inner.lr}) or outer.lr (now {outer.lr})"
 
 
 def round_tasks(
