@@ -128,8 +128,12 @@ def plan_sweep(config: RunConfig, shards: ShardSet, space: Sequence[SearchRange]
         ", ".join(held),
     )
     steps = rungs(config.tune.first_rung, config.tune.reduction, config.meta.rounds)
-    # Workers on other nodes, or in other folders, find it too.
+    # Workers on other nodes, or in other folders, as those of trials are, find both too.
     folder = Path(config.output.dir).resolve()
+    if not is_uri(config.data.shards):
+        replace: Any = dataclasses.replace  # pyright knows no fields of a pydantic dataclass
+        there = str(Path(config.data.shards).resolve())
+        config = replace(config, data=replace(config.data, shards=there))
     return Sweep(config, folder, train_pairs, judged, steps)
 
 
