@@ -72,7 +72,9 @@ def test_a_killed_sweep_goes_on_and_runs_no_finished_trial_again(
     shards: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "sweep"
-    settings = (f"data.shards={shards}", f"output.dir={run}", *SWEEP)
+    # A relative path, as in the configurations: trials run in folders of their own.
+    there = os.path.relpath(shards, ROOT)
+    settings = (f"data.shards={there}", f"output.dir={run}", *SWEEP)
     command = [sys.executable, "jobs/tune.py", "--config", "configs/tune.yaml", *settings]
     store = TrialStore(run)
     kill_once_a_trial_is_done(command, store)
