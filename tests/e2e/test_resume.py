@@ -31,7 +31,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def undisturbed(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     run = f"output.dir={tmp_path_factory.mktemp('undisturbed')}"
-    return weights(meta_train(load_config(None, [f"data.shards={tiny_shards}", run, *SETTINGS])))
+    config = load_config(None, [f"data.shards={tiny_shards}", run, *SETTINGS])
+    return weights(Path(meta_train(config)))
 
 
 def weights(run: Path) -> bytes:
