@@ -20,6 +20,7 @@ from metafuse_ray.adapt.rig_method import RigTask
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.geometry.crop import apply_affine
+from metafuse_ray.geometry.epipolar import homogeneous
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.models.start import FusionWeights
 from metafuse_ray.pose.heatmap import crop_from_heatmap, heatmap_from_crop
@@ -71,8 +72,7 @@ def _ray_points(batch: RigBatch, rig: Rig, view: int, grid: Grid) -> np.ndarray:
     crop_P2 = crop_from_heatmap(_pixels(grid), batch.crop_px, grid)
     every = np.broadcast_to(crop_P2, (len(rig), len(batch), *crop_P2.shape))
     ideal_BP2 = image_points(batch, every, rig)[view]
-    ray = np.concatenate([ideal_BP2, np.ones((*ideal_BP2.shape[:-1], 1))], -1)
-    ray = ray @ np.linalg.inv(camera.K).T @ camera.R
+    ray = homogeneous(ideal_BP2) @ np.linalg.inv(camera.K).T @ camera.R
     depth_B = camera.depth(_person_centres(batch, rig))
     steps = np.array([1 - _REACH, 1.0, 1 + _REACH])
     return camera.centre + (steps[:, None] * depth_B)[:, :, None, None] * ray

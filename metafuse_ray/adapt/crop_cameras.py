@@ -55,8 +55,3 @@ def ideal_from_cells(batch: RigBatch, rig: Rig) -> FloatArray:
 def ideal_px_per_cell(ideal_from_cells_VB33: FloatArray) -> FloatArray:
     """Return how many ideal image pixels a cell is wide, ``(V, B)``."""
     return np.sqrt(np.abs(np.linalg.det(ideal_from_cells_VB33[:, :, :2, :2])))
-
-
-def homogeneous(points: FloatArray) -> FloatArray:
-    """Append a 1 to points (..., 2)."""
-    return np.concatenate([points, np.ones_like(points[..., :1])], -1)

@@ -19,14 +19,12 @@ import torch
 
 from metafuse_ray.adapt.crop_cameras import (
     cells_from_grid,
-    homogeneous,
     ideal_from_cells,
     ideal_px_per_cell,
 )
 from metafuse_ray.adapt.joints import refine_window
 from metafuse_ray.data.rig_batch import RigBatch
-from metafuse_ray.errors import CalibrationError
-from metafuse_ray.geometry.epipolar import fundamental_matrix
+from metafuse_ray.geometry.epipolar import homogeneous, pair_fundamentals
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.geometry.triangulate import triangulate_robust
 from metafuse_ray.models.modes import find_modes
@@ -150,18 +148,11 @@ def _lines(peaks: Peaks, rig: Rig, ideal_VB33: FloatArray) -> FloatArray:
     lines_VVBJK3 = np.zeros((views, views, count, joints, modes, 3))
     lines_VVBJK3[..., 2] = _OUTSIDE
     peaks_VBJK3 = homogeneous(peaks.cells_VBJK2)
-    for target, to in enumerate(rig.cameras):
-        for source, of in enumerate(rig.cameras):
-            if source == target:
-                continue
-            try:
-                fundamental = fundamental_matrix(to, of)
-            except CalibrationError:
-                continue
-            in_cells_B33 = np.swapaxes(ideal_VB33[source], 1, 2) @ fundamental @ ideal_VB33[target]
-            line_BJK3 = np.einsum("bjki,bil->bjkl", peaks_VBJK3[source], in_cells_B33)
-            length_BJK1 = np.linalg.norm(line_BJK3[..., :2], axis=-1, keepdims=True)
-            lines_VVBJK3[target, source] = line_BJK3 / np.maximum(length_BJK1, 1e-12)
+    for (target, source), fundamental in pair_fundamentals(rig.cameras):
+        in_cells_B33 = np.swapaxes(ideal_VB33[source], 1, 2) @ fundamental @ ideal_VB33[target]
+        line_BJK3 = np.einsum("bjki,bil->bjkl", peaks_VBJK3[source], in_cells_B33)
+        length_BJK1 = np.linalg.norm(line_BJK3[..., :2], axis=-1, keepdims=True)
+        lines_VVBJK3[target, source] = line_BJK3 / np.maximum(length_BJK1, 1e-12)
     return lines_VVBJK3
 
 

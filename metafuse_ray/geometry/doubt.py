@@ -18,10 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.bundle import Observations
 from metafuse_ray.geometry.camera import Camera
-from metafuse_ray.geometry.epipolar import epipolar_line, fundamental_matrix
+from metafuse_ray.geometry.epipolar import epipolar_line, pair_fundamentals
 
 FloatArray = npt.NDArray[np.float64]
 Refit = Callable[[Observations], Sequence[Camera]]
@@ -117,17 +116,10 @@ def _distances(seen: Observations, unit_VN: FloatArray, cameras: Sequence[Camera
     known_VN = seen.known
     views = len(cameras)
     distance_VVN = np.full((views, views, known_VN.shape[1]), np.nan)
-    for target in range(views):
-        for source in range(views):
-            both = known_VN[target] & known_VN[source]
-            if target == source or not both.any():
-                continue
-            try:
-                matrix = fundamental_matrix(cameras[target], cameras[source])
-            except CalibrationError:  # one centre: no lines, and nothing to tell
-                continue
-            line_N3 = epipolar_line(matrix, seen.points_VN2[target][both])
-            at_N2 = seen.points_VN2[source][both]
-            pixels = np.sum(line_N3[:, :2] * at_N2, axis=-1) + line_N3[:, 2]
-            distance_VVN[target, source, both] = pixels / unit_VN[source][both]
+    for (target, source), matrix in pair_fundamentals(cameras):
+        both = known_VN[target] & known_VN[source]
+        line_N3 = epipolar_line(matrix, seen.points_VN2[target][both])
+        at_N2 = seen.points_VN2[source][both]
+        pixels = np.sum(line_N3[:, :2] * at_N2, axis=-1) + line_N3[:, 2]
+        distance_VVN[target, source, both] = pixels / unit_VN[source][both]
     return distance_VVN

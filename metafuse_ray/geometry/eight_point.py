@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from metafuse_ray.geometry.epipolar import homogeneous
+
 FloatArray = npt.NDArray[np.float64]
 
 _LEAST = 8
@@ -30,7 +32,7 @@ def fundamental_from_points(
     if len(target) < _LEAST:
         return None
     to_target, to_source = _normaliser(target), _normaliser(source)
-    x, y = _homogeneous(target) @ to_target.T, _homogeneous(source) @ to_source.T
+    x, y = homogeneous(target) @ to_target.T, homogeneous(source) @ to_source.T
     rows = (y[:, :, None] * x[:, None, :]).reshape(-1, 9)
     weights = np.ones(len(rows))
     matrix = np.eye(3)
@@ -56,7 +58,3 @@ def _normaliser(points_N2: FloatArray) -> FloatArray:
     scale = np.sqrt(2) / max(float(np.linalg.norm(points_N2 - centre, axis=1).mean()), 1e-9)
     shift = -scale * centre
     return np.array([[scale, 0, shift[0]], [0, scale, shift[1]], [0, 0, 1.0]])
-
-
-def _homogeneous(points_N2: FloatArray) -> FloatArray:
-    return np.concatenate([points_N2, np.ones((len(points_N2), 1))], 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,6 +40,17 @@ def fundamental_matrix(target: Camera, source: Camera) -> FloatArray:
     return matrix / np.linalg.norm(matrix)
 
 
+def pair_fundamentals(
+    cameras: Sequence[Camera],
+) -> Iterator[tuple[tuple[int, int], FloatArray]]:
+    """Yield ((target, source), F) of every ordered pair of cameras that do not share a centre."""
+    for target, source in permutations(range(len(cameras)), 2):
+        try:
+            yield (target, source), fundamental_matrix(cameras[target], cameras[source])
+        except CalibrationError:  # one centre: no lines, and nothing to tell
+            continue
+
+
 def epipolar_line(fundamental: npt.ArrayLike, points_px: npt.ArrayLike) -> FloatArray:
     """Return the source view's lines on which the target view's points must lie.
 
@@ -49,7 +63,7 @@ def epipolar_line(fundamental: npt.ArrayLike, points_px: npt.ArrayLike) -> Float
         ``(..., 3)`` lines ``(a, b, c)`` with ``a^2 + b^2 = 1``, so that ``a x + b y + c`` is the
         signed distance in pixels; NaN at the epipole, which has no line.
     """
-    line = _homogeneous(points_px) @ np.asarray(fundamental, dtype=np.float64).T
+    line = homogeneous(points_px) @ np.asarray(fundamental, dtype=np.float64).T
     norm = np.linalg.norm(line[..., :2], axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(norm > 0, line / norm, np.nan)
@@ -69,8 +83,8 @@ def epipolar_distance(
         ``(...,)`` mean of the distance in the source and in the target view, pixels.
     """
     matrix = np.asarray(fundamental, dtype=np.float64)
-    in_source = np.sum(epipolar_line(matrix, target_px) * _homogeneous(source_px), axis=-1)
-    in_target = np.sum(epipolar_line(matrix.T, source_px) * _homogeneous(target_px), axis=-1)
+    in_source = np.sum(epipolar_line(matrix, target_px) * homogeneous(source_px), axis=-1)
+    in_target = np.sum(epipolar_line(matrix.T, source_px) * homogeneous(target_px), axis=-1)
     return (np.abs(in_source) + np.abs(in_target)) / 2
 
 
@@ -78,6 +92,7 @@ def _cross_matrix(v: FloatArray) -> FloatArray:
     return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
 
 
-def _homogeneous(points: npt.ArrayLike) -> FloatArray:
+def homogeneous(points: npt.ArrayLike) -> FloatArray:
+    """Append a 1 to points ``(..., n)``."""
     array = np.asarray(points, dtype=np.float64)
     return np.concatenate([array, np.ones((*array.shape[:-1], 1))], axis=-1)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from metafuse_ray.geometry.epipolar import homogeneous
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -37,8 +39,8 @@ def pencil_angles(
     epipole_B3 /= np.linalg.norm(epipole_B3, axis=-1, keepdims=True)
     basis_B32 = _complement(epipole_B3)
     ideal_from_crop_B33 = np.linalg.inv(crop_from_ideal_B33).astype(np.float64)
-    lines_BP3 = _homogeneous(target_B) @ fundamental.T @ ideal_from_crop_B33
-    points_BQ3 = _homogeneous(source_B) @ np.swapaxes(crop_from_ideal_B33, -1, -2)
+    lines_BP3 = homogeneous(target_B) @ fundamental.T @ ideal_from_crop_B33
+    points_BQ3 = homogeneous(source_B) @ np.swapaxes(crop_from_ideal_B33, -1, -2)
     joins_BQ3 = np.cross(epipole_B3[:, None], points_BQ3)
     return _angle(lines_BP3 @ basis_B32), _angle(joins_BQ3 @ basis_B32)
 
@@ -53,7 +55,3 @@ def _complement(direction_B3: FloatArray) -> FloatArray:
 
 def _angle(pair: FloatArray) -> FloatArray:
     return np.mod(np.arctan2(pair[..., 1], pair[..., 0]), np.pi)
-
-
-def _homogeneous(points: FloatArray) -> FloatArray:
-    return np.concatenate([points, np.ones((*points.shape[:-1], 1))], -1)
