@@ -20,7 +20,7 @@ from metafuse_ray.adapt.crop_cameras import CELLS
 from metafuse_ray.adapt.evidence import WORST_DOUBT, Evidence, Points
 from metafuse_ray.adapt.plus_scalars import Scalars
 
-_FAINT = 0.02
+FAINT = 0.02
 """Added to heights before their logarithm is taken."""
 
 
@@ -51,7 +51,7 @@ class FadingFusion:
     def __init__(self, heatmaps_VBJhw: Tensor, evidence: Evidence, doubt_VV: np.ndarray) -> None:
         self._heatmaps_VBJhw = heatmaps_VBJhw
         height_VBJK = _float(evidence.peaks.height_VBJK)
-        self._peak_VBJ = height_VBJK[..., 0] + _FAINT
+        self._peak_VBJ = height_VBJK[..., 0] + FAINT
         self._log_peak_VBJ = self._peak_VBJ.log()
         self._share_VBJK = height_VBJK / self._peak_VBJ[..., None]
         self._lines_VVBJK3 = _float(evidence.lines_VVBJK3)
@@ -118,7 +118,7 @@ class FadingFusion:
     ) -> tuple[Tensor, Tensor]:
         others = [other for other in range(len(self._doubt_VV)) if other != view]
         doubt, now_B = self._doubt_VV[view, others].mean(), _float(points.miss_B)
-        support_BJ = (_float(points.support_VBJ[view]) + _FAINT).log()
+        support_BJ = (_float(points.support_VBJ[view]) + FAINT).log()
         weight_BJ = scalars[f"{name}_bias"] + scalars[f"{name}_support"] * support_BJ
         weight_BJ = weight_BJ + scalars[f"{name}_peak"] * self._log_peak_VBJ[view]
         weight_BJ = weight_BJ + _fade(scalars, "point", doubt, now_B)

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from metafuse_ray.adapt.crop_cameras import CELLS
 from metafuse_ray.adapt.joints import Joints2D, image_px_per_crop_px, seen_rows
 from metafuse_ray.adapt.rig_method import RigTask, label_joints
 from metafuse_ray.data.rig_batch import RigBatch
@@ -26,14 +27,12 @@ from metafuse_ray.geometry.crop import apply_affine, invert_affine
 from metafuse_ray.geometry.doubt import PairDoubt, doubt_adjusted, doubt_given
 from metafuse_ray.geometry.rig import Rig
 
-GRID = 64
-"""Errors are counted in pixels of a heatmap of this width, whatever the width is."""
 _CONFIDENT = 0.65
 """Peaks below this share of a high peak are left out: they err together (see docs)."""
 _HIGH = 0.95
 """Quantile of the peaks that is called a high one: backbones differ in their heights."""
 _DETECTION, _LABEL = (2.0, 0.5), (1.0, 4.0)
-"""Standard deviation, in pixels of the `GRID`, and tail (see `Observations`). Detections err alike
+"""Standard deviation, in cells, and tail (see `Observations`). Detections err alike
 for a while, so that each tells less than its error says, and some are gross; labels are neither."""
 _BLOCKS = 4
 """Blocks of time that are left out in turn to judge a calibration."""
@@ -66,7 +65,7 @@ class _Sight:
         points_VN2: Positions.
         sigma_VN: Their standard deviations, NaN for what is not used.
         tail_VN: See `Observations`.
-        unit_VN: Image pixels of one pixel of the `GRID`.
+        unit_VN: Image pixels of one cell.
         block_N: Block of time.
     """
 
@@ -192,10 +191,10 @@ def _look(task: RigTask) -> _Sight:
 def _in_image(
     batch: RigBatch, crop_VBJ2: np.ndarray, sigma_VBJ: np.ndarray, tail: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return points (V, B J, 2), sigmas, tails and units; sigmas come in pixels of the `GRID`."""
+    """Return points (V, B J, 2), sigmas, tails and units; sigmas come in cells."""
     views, _, joints = sigma_VBJ.shape
     points = apply_affine(invert_affine(batch.crop_from_image_VB23), crop_VBJ2)
-    unit_VN = np.repeat(image_px_per_crop_px(batch) * batch.crop_px / GRID, joints, axis=1)
+    unit_VN = np.repeat(image_px_per_crop_px(batch) * batch.crop_px / CELLS, joints, axis=1)
     sigma_VN = sigma_VBJ.reshape(views, -1) * unit_VN
     return points.reshape(views, -1, 2), sigma_VN, np.full_like(sigma_VN, tail), unit_VN
 

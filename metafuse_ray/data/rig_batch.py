@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ import torch
 from metafuse_ray.data.episodes import FusionBatch, labels_on_grid
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.geometry.rig import Rig
+
+_NOISE_GRID = 64
+"""Width of the heatmaps that label noise is in pixels of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,17 @@ class RigBatch:
             self.time_B2[index],
             self.person_B[index],
         )
+
+    def with_label_noise(self, noise_px: float, normal_VBJ2: np.ndarray) -> RigBatch:
+        """Move the labels.
+
+        Args:
+            noise_px: Standard deviation per axis, in pixels of a 64 x 64 heatmap.
+            normal_VBJ2: Draws of the standard normal distribution.
+        """
+        scale = noise_px * self.heatmaps_VBJhw.shape[-1] / _NOISE_GRID
+        moved_VBJ2 = torch.from_numpy(scale * normal_VBJ2).float()
+        return replace(self, label_VBJ2=self.label_VBJ2 + moved_VBJ2)
 
     def target(self, view: int) -> FusionBatch:
         """Return the samples that one view sees, with all other views as its sources."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from metafuse_ray.config.schema import EpisodeConfig, RunConfig
 from metafuse_ray.data.blocks import TRAIN
@@ -23,8 +22,6 @@ from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.seeds import generator
 
 _log = logging.getLogger(__name__)
-_NOISE_GRID = 64
-"""Width of the heatmaps that label noise is in pixels of."""
 _BLOCKS = 3
 """Where there is one clip alone, one in so many blocks of its time is what a rig is judged on."""
 
@@ -139,9 +136,7 @@ class RigEpisodes:
         rows = np.sort(np.roll(np.arange(len(batch)), -int(random.integers(len(batch))))[:frames])
         labelled = batch.take(rows)
         noise_px = random.uniform(0, self._settings.label_noise_px)
-        scale = noise_px * batch.heatmaps_VBJhw.shape[-1] / _NOISE_GRID
-        noise = torch.from_numpy(scale * random.normal(size=labelled.label_VBJ2.shape)).float()
-        return replace(labelled, label_VBJ2=labelled.label_VBJ2 + noise)
+        return labelled.with_label_noise(noise_px, random.normal(size=labelled.label_VBJ2.shape))
 
     def _calibration(self, true: Rig, random: np.random.Generator) -> Rig | None:
         degrees = random.uniform(0, self._settings.degrees)

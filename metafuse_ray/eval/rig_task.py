@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-import torch
 
 from metafuse_ray.adapt.rig_method import RigTask, hide_truth
 from metafuse_ray.config.schema import Calibration, RunConfig
@@ -15,9 +12,6 @@ from metafuse_ray.eval.rigs import labelled_rows, unlabelled_rows
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.seeds import generator
-
-_NOISE_GRID = 64
-"""Width of the heatmaps that ``evaluate.label_noise_px`` is in pixels of."""
 
 
 def make_task(
@@ -56,7 +50,7 @@ def make_task(
         labelled=labelled,
         unlabelled=hide_truth(period, labels=True),
         calibration=given_calibration(config.seed, true_rig, draw, calibration),
-        image_sizes=tuple((camera.width, camera.height) for camera in true_rig.cameras),
+        image_sizes=true_rig.image_sizes,
         address=(*rig, frames, draw),
     )
 
@@ -82,6 +76,4 @@ def _with_noise(
     noise = [
         generator(int(seed), "label noise", *place, int(row)).normal(size=shape) for row in rows
     ]
-    scale = noise_px * batch.heatmaps_VBJhw.shape[-1] / _NOISE_GRID
-    moved = torch.from_numpy(scale * np.stack(noise, 1)).float()
-    return replace(batch, label_VBJ2=batch.label_VBJ2 + moved)
+    return batch.with_label_noise(noise_px, np.stack(noise, 1))

@@ -88,6 +88,11 @@ class Rig:
         return tuple(camera.name for camera in self.cameras)
 
     @property
+    def image_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(width, height) of every camera's images, in the rig's order."""
+        return tuple((camera.width, camera.height) for camera in self.cameras)
+
+    @property
     def mm_per_unit(self) -> float:
         """Millimetres of one world unit."""
         return _MM_PER_UNIT[self.unit]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from metafuse_ray.adapt.evidence import gather_evidence
-from metafuse_ray.adapt.fading_fusion import FadingFusion
+from metafuse_ray.adapt.fading_fusion import FAINT, FadingFusion
 from metafuse_ray.adapt.plus import pair_doubt
 from metafuse_ray.adapt.plus_scalars import Scalars, by_name
 from metafuse_ray.adapt.radius_loss import radius_loss
@@ -30,7 +30,6 @@ from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 
 _FINE = 32
 """Grids from this width on are looked at in every second pixel, per axis, to save time."""
-_FAINT = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +88,7 @@ class RigWorker:
                 labelled=None if labelled is None else hide_truth(labelled, labels=False),
                 unlabelled=hide_truth(period.unlabelled, labels=True),
                 calibration=period.calibration,
-                image_sizes=tuple(
-                    (camera.width, camera.height) for camera in period.unlabelled.rig.cameras
-                ),
+                image_sizes=period.unlabelled.rig.image_sizes,
                 address=rig,
             )
         )
@@ -110,7 +107,7 @@ def _fused_loss(query: RigBatch, known: _KnownRig, scalars: Scalars) -> torch.Te
 def _of_height_1(query: RigBatch) -> torch.Tensor:
     """Scale the views' own heatmaps as `FadingFusion` does, so that their loss compares."""
     heatmaps_VBJhw = query.heatmaps_VBJhw
-    return heatmaps_VBJhw / (heatmaps_VBJhw.amax((-1, -2), keepdim=True) + _FAINT)
+    return heatmaps_VBJhw / (heatmaps_VBJhw.amax((-1, -2), keepdim=True) + FAINT)
 
 
 def _loss(

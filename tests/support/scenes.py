@@ -75,6 +75,6 @@ def task_of(batch: RigBatch, calibration: Rig | None, *, labelled: bool = True) 
         labelled=hide_truth(batch, labels=False) if labelled else None,
         unlabelled=hide_truth(batch, labels=True),
         calibration=calibration,
-        image_sizes=tuple((camera.width, camera.height) for camera in batch.rig.cameras),
+        image_sizes=batch.rig.image_sizes,
         address=("scene",),
     )

@@ -45,8 +45,9 @@ def walk(rig: Rig, frames: int, noise: float, seed: int = 0, joints: int = 9) ->
 def task_of(batch: RigBatch, calibration: Rig | None, labels: int = 0) -> RigTask:
     """Hide a batch's truth, but for the labels of its first samples."""
     labelled = hide_truth(batch.take(np.arange(labels)), labels=False) if labels else None
-    sizes = tuple((camera.width, camera.height) for camera in batch.rig.cameras)
-    return RigTask(labelled, hide_truth(batch, labels=True), calibration, sizes, ("rig", 0, 0))
+    return RigTask(
+        labelled, hide_truth(batch, labels=True), calibration, batch.rig.image_sizes, ("rig", 0, 0)
+    )
 
 
 def four_views() -> Rig:

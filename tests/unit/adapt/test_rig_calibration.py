@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from metafuse_ray.adapt.crop_cameras import CELLS
 from metafuse_ray.adapt.joints import image_px_per_crop_px
-from metafuse_ray.adapt.rig_calibration import GRID, calibrate_rig, judge_calibration
+from metafuse_ray.adapt.rig_calibration import calibrate_rig, judge_calibration
 from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.epipolar import epipolar_distance, fundamental_matrix
 from metafuse_ray.geometry.miscalibrate import turn_cameras
@@ -17,7 +18,7 @@ from tests.support.sightings import four_views, task_of, walk
 def true_errors(found: Rig, batch) -> np.ndarray:
     """Median epipolar distance of the true joints, pixels of 64, of every pair (V, V)."""
     at = ideal_pixels(batch.rig, batch.joints_world_BJ3.reshape(-1, 3))
-    unit = np.median(image_px_per_crop_px(batch)) * batch.crop_px / GRID
+    unit = np.median(image_px_per_crop_px(batch)) * batch.crop_px / CELLS
     errors = np.zeros((len(at), len(at)))
     for target in batch.views:
         for source in batch.views:
