@@ -49,21 +49,9 @@ def prepare(config: RunConfig, make_backbone: Callable[[], PoseBackbone] | None 
     make_backbone = make_backbone or functools.partial(load_blazepose, config.backbone)
     backbone = make_backbone()  # fetched and verified here, once, before the actors ask for it
     recording = read_recording(config.data, backbone.skeleton)
-    train, test = split_cameras(config.data, recording.rig.names, config.seed)
-    with (
-        shards_to_write(config.data) as directory,
-        ShardWriter(
-            directory,
-            rig=recording.rig,
-            skeleton=backbone.skeleton,
-            grid=config.data.grid,
-            crop_px=config.data.crop_px,
-            dtype=config.data.heatmap_dtype,
-            train_cameras=train,
-            test_cameras=test,
-            source=_source(config, recording, backbone),
-        ) as writer,
-    ):
+    split = split_cameras(config.data, recording.rig.names, config.seed)
+    source = _source(config, recording, backbone)
+    with shards_to_write(config.data, recording.rig, backbone.skeleton, split, source) as writer:
         writer.append_samples(recording.samples)
         _write_cameras(config, recording, make_backbone, writer)
     return config.data.shards

@@ -40,20 +40,8 @@ def simulate(config: RunConfig) -> str:
         len(test),
         config.data.shards,
     )
-    with (
-        shards_to_write(config.data) as directory,
-        ShardWriter(
-            directory,
-            rig=plan.rig,
-            skeleton=plan.skeleton,
-            grid=config.data.grid,
-            crop_px=config.data.crop_px,
-            dtype=config.data.heatmap_dtype,
-            train_cameras=train,
-            test_cameras=test,
-            source=_source(config),
-        ) as writer,
-    ):
+    source = _source(config)
+    with shards_to_write(config.data, plan.rig, plan.skeleton, (train, test), source) as writer:
         _write_clips(plan, writer)
     return config.data.shards
 
