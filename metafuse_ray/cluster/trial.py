@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from metafuse_ray.cluster.placement import cameras_of
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.open_shards import open_shards
@@ -24,7 +25,7 @@ from metafuse_ray.meta.held_out import HeldOutWorker, judge, mean_score
 from metafuse_ray.meta.search_space import ALPHA, Settings, with_settings
 from metafuse_ray.meta.trainer import MetaTrainer
 from metafuse_ray.meta.trials import Score, TrialStore
-from metafuse_ray.meta.weights_file import pair_camera_digests
+from metafuse_ray.meta.weights_file import used_camera_digests
 from metafuse_ray.models.start import start_weights
 
 SEARCH_DRAW = 0
@@ -68,7 +69,7 @@ def run_trial(sweep: Sweep, settings: Settings, report: Callable[[Score], None])
     config = with_settings(sweep.config, settings)
     shards = open_shards(config)
     folder = checkpoint_folder(sweep.folder, settings)
-    cameras = pair_camera_digests(shards.rig, sweep.train_pairs)
+    cameras = used_camera_digests(shards.rig, cameras_of(sweep.train_pairs))
     with closing(
         RayTaskPool(config, [*sweep.train_pairs, *sweep.held_out_pairs], HeldOutWorker)
     ) as pool:

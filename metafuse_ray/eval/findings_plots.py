@@ -17,6 +17,8 @@ from metafuse_ray.eval.results import ESTIMATED, RowKey, row_key
 
 Band = tuple[float, float, float, float]
 """Place along the axis, mean, and the ends of its interval."""
+Curves = dict[tuple[str, str], list[Band]]
+"""(method, label) -> its bands."""
 
 
 def findings_figures(document: Mapping[str, Any]) -> dict[str, Figure]:
@@ -65,19 +67,20 @@ def _draw_positions(axes: Axes, scores: Scores) -> None:
 
 
 def _over_frames(axes: Axes, scores: Scores, score: Any) -> None:
-    curves: dict[str, list[Band]] = defaultdict(list)
+    curves: Curves = defaultdict(list)
     for key, results in scores.items():
         if key.calibration in (None, "exact", ESTIMATED):
-            name = key.method + (", uncalibrated" if key.calibration == ESTIMATED else "")
-            curves[name].append((key.labelled_frames, *_interval(results, score)))
+            label = key.method + (", uncalibrated" if key.calibration == ESTIMATED else "")
+            band = (key.labelled_frames, *_interval(results, score))
+            curves[key.method, label].append(band)
     sizes = sorted({frames for curve in curves.values() for frames, *_ in curve if frames})
-    for method, curve in curves.items():
-        style = method_style(method.partition(", uncal")[0])
+    for (method, label), curve in curves.items():
+        style = method_style(method)
         labelled = sorted(band for band in curve if band[0])
         if labelled:
-            _draw_curve(axes, labelled, method, style)
+            _draw_curve(axes, labelled, label, style)
         else:
-            axes.axhline(curve[0][1], color=style[0], linestyle="--", linewidth=1.2, label=method)
+            axes.axhline(curve[0][1], color=style[0], linestyle="--", linewidth=1.2, label=label)
     axes.set_xlabel("labelled frames N")
     if sizes:
         axes.set_xscale("log")
@@ -86,16 +89,16 @@ def _over_frames(axes: Axes, scores: Scores, score: Any) -> None:
 
 
 def _draw_calibration(axes: Axes, scores: Scores) -> None:
-    curves: dict[str, list[Band]] = defaultdict(list)
+    curves: Curves = defaultdict(list)
     for key, results in scores.items():
         if key.calibration not in (None, ESTIMATED):
             degrees = 0.0 if key.calibration == "exact" else float(key.calibration)
-            name = key.method + (f", N = {key.labelled_frames}" if key.labelled_frames else "")
+            label = key.method + (f", N = {key.labelled_frames}" if key.labelled_frames else "")
             band = _interval(results, lambda result: result.jdr["average"])
-            curves[name].append((degrees, *band))
-    for name, curve in curves.items():
+            curves[key.method, label].append((degrees, *band))
+    for (method, label), curve in curves.items():
         if len(curve) > 1:
-            _draw_curve(axes, sorted(curve), name, method_style(name.partition(", N = ")[0]))
+            _draw_curve(axes, sorted(curve), label, method_style(method))
     axes.set_xlabel("rotation error of the calibration, degrees")
     axes.set_ylabel("average JDR, %")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from metafuse_ray.adapt.plus_scalars import START, PlusWeights
 from metafuse_ray.data.sealed_json import content_digest
 from metafuse_ray.data.storage import storage_errors
 from metafuse_ray.errors import CheckpointError
-from metafuse_ray.geometry.rig import CameraPair, Rig
+from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.models.start import FusionWeights
 
 MODEL_FILE = "model.safetensors"
@@ -31,9 +31,8 @@ def camera_digests(rig: Rig) -> dict[str, str]:
     }
 
 
-def pair_camera_digests(rig: Rig, pairs: Sequence[CameraPair]) -> dict[str, str]:
-    """Return `camera_digests` of the cameras that camera pairs are made of, in the rig's order."""
-    used = {name for pair in pairs for name in (pair.target, pair.source)}
+def used_camera_digests(rig: Rig, used: Collection[str]) -> dict[str, str]:
+    """Return `camera_digests` of some of the cameras, in the rig's order."""
     return camera_digests(rig.subset([name for name in rig.names if name in used]))
 
 

@@ -53,7 +53,7 @@ def adapt(config: RunConfig) -> str:
     """
     limit_threads(config.cluster.threads)
     shards = open_shards(config)
-    weights = load_meta_weights(config, shards)
+    weights = load_meta_weights(config.evaluate.checkpoint, shards)
     cameras = choose_rig(config, shards)
     method = AffineMethod(config, lambda _grid, _view: weights)
     labelled = _load_labelled(config, shards, cameras, method)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from metafuse_ray.adapt.method_table import MetaWeights, Weights
@@ -81,14 +81,12 @@ class DataSet:
                 key=f"evaluate.{key}",
             )
         checkpoint = fold_path(path, fold)
-        settings = replace(self.config.evaluate, checkpoint=checkpoint)
-        config = replace(self.config, evaluate=settings)
         if method == "MetaFuse+":
             with run_here(checkpoint) as run:
                 weights: MetaWeights = load_plus_weights(run)
         else:
-            weights = load_meta_weights(config, self.shards)
-        refuse_trained_cameras(config, self.shards)
+            weights = load_meta_weights(checkpoint, self.shards)
+        refuse_trained_cameras(checkpoint, self.shards)
         return weights
 
 

@@ -56,7 +56,7 @@ def evaluate(config: RunConfig) -> str:
     sets = open_data_sets(config)
     weights = {(one.name, fold): one.weights(fold) for one in sets for fold in one.folds}
     cells = [cell for one in sets for cell in one.cells()]
-    facts = run_facts(sets)
+    facts = run_facts(sets, weights)
     check_apart(config, [path for one in sets for path in one.checkpoints()])
     worker = partial(CellWorker, {one.name: one.config for one in sets}, weights)
     with working_folder(config.output.dir, _OWNED, resume=config.checkpoint.resume) as folder:

@@ -22,9 +22,16 @@ _WHICH_CELLS = ("methods", "labelled_frames", "calibrations", "calibrated_labell
 """Settings of ``evaluate`` that say which cells there are, and change none of them."""
 
 
-def run_facts(sets: Sequence[DataSet]) -> dict[str, Any]:
-    """Return what fixes the numbers of all cells: settings, and the content of all data."""
-    return {one.name: _facts(one) for one in sets}
+def run_facts(
+    sets: Sequence[DataSet], weights: Mapping[tuple[str, int], Weights]
+) -> dict[str, Any]:
+    """Return what fixes the numbers of all cells: settings, and the content of all data.
+
+    Args:
+        sets: The data sets.
+        weights: Of every (data set, fold).
+    """
+    return {one.name: _facts(one, weights) for one in sets}
 
 
 def finished_cells(
@@ -53,7 +60,7 @@ def finished_cells(
     return finished
 
 
-def _facts(one: DataSet) -> dict[str, Any]:
+def _facts(one: DataSet, weights: Mapping[tuple[str, int], Weights]) -> dict[str, Any]:
     tree = config_tree(one.config)
     settings = {key: tree[key] for key in ("seed", "model", "adapt", "evaluate")}
     settings["evaluate"] = {
@@ -64,7 +71,7 @@ def _facts(one: DataSet) -> dict[str, Any]:
         "settings": settings,
         "shards": one.shards.manifest.files,
         "test_shards": one.test_shards.manifest.files,
-        "weights": {str(fold): _digests(one.weights(fold)) for fold in one.folds},
+        "weights": {str(fold): _digests(weights[one.name, fold]) for fold in one.folds},
     }
 
 

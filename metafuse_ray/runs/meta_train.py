@@ -11,6 +11,7 @@ from pathlib import Path
 from metafuse_ray.adapt.plus_scalars import PlusWeights
 from metafuse_ray.cluster.groups import GroupedPool
 from metafuse_ray.cluster.metrics import RayMetricsSink
+from metafuse_ray.cluster.placement import cameras_of
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.config.location import join
 from metafuse_ray.config.schema import ClusterConfig, RunConfig
@@ -46,8 +47,8 @@ from metafuse_ray.meta.trainer import MetaTrainer, RoundRecord, Sink
 from metafuse_ray.meta.weights_file import (
     FINAL_FOLDER,
     MODEL_FILE,
-    pair_camera_digests,
     read_tensors,
+    used_camera_digests,
     weights_bytes,
     weights_path,
 )
@@ -118,8 +119,8 @@ def _train(config: RunConfig, shards: ShardSet, folder: WorkingFolder) -> None:
             restore(trainer, checkpoint)
             clear_later_training(run, checkpoint.round)
             _log.info("going on from %s", checkpoint.path)
-        used = shards.rig.subset(sorted({name for rig in rigs for name in rig})).pairs()
-        cameras = pair_camera_digests(shards.rig, used or pairs)
+        used = {name for rig in rigs for name in rig} or cameras_of(pairs)
+        cameras = used_camera_digests(shards.rig, used)
         trainer.sinks = _sinks(config, folder, trainer, shards.manifest.digest, cameras)
         trainer.fit(config.meta.rounds)
         with atomic_file(run / FINAL_FOLDER / MODEL_FILE) as path:

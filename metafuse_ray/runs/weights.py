@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from metafuse_ray.config.location import is_uri, split
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.data.store import fetched
 from metafuse_ray.errors import CheckpointError, ConfigError
@@ -22,18 +21,17 @@ from metafuse_ray.meta.weights_file import (
 from metafuse_ray.models.start import FusionWeights
 
 
-def load_meta_weights(config: RunConfig, shards: ShardSet) -> FusionWeights:
-    """Read the weights of ``evaluate.checkpoint``.
+def load_meta_weights(checkpoint: str | None, shards: ShardSet) -> FusionWeights:
+    """Read the weights of a run over camera pairs.
 
     Args:
-        config: The run.
+        checkpoint: The run, as ``evaluate.checkpoint`` names it.
         shards: Whose heatmaps they are to fuse.
 
     Raises:
         ConfigError: No checkpoint is named.
         CheckpointError: It is missing, damaged or of another grid.
     """
-    checkpoint = config.evaluate.checkpoint
     if checkpoint is None:
         raise ConfigError(
             "evaluate.checkpoint: MetaFuse needs meta-learned weights; set it to the output.dir of"
@@ -73,13 +71,12 @@ def run_here(location: str) -> Iterator[Path]:
             yield path
 
 
-def refuse_trained_cameras(config: RunConfig, shards: ShardSet) -> None:
-    """Refuse to judge the weights of ``evaluate.checkpoint`` on cameras that they were trained on.
+def refuse_trained_cameras(run: str, shards: ShardSet) -> None:
+    """Refuse to judge the weights of a run on cameras that they were trained on.
 
     Raises:
         CheckpointError: Some test cameras of the shards are among those.
     """
-    run = config.evaluate.checkpoint or ""
     trained = trained_on(run, shards, shards.manifest.test_cameras)
     if trained:
         raise CheckpointError(
