@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.geometry.crop import apply_affine, invert_affine
+from metafuse_ray.geometry.epipolar import homogeneous
 from metafuse_ray.geometry.rig import Rig
 
 FloatArray = npt.NDArray[np.float64]
@@ -55,3 +56,27 @@ def ideal_from_cells(batch: RigBatch, rig: Rig) -> FloatArray:
 def ideal_px_per_cell(ideal_from_cells_VB33: FloatArray) -> FloatArray:
     """Return how many ideal image pixels a cell is wide, ``(V, B)``."""
     return np.sqrt(np.abs(np.linalg.det(ideal_from_cells_VB33[:, :, :2, :2])))
+
+
+def cells_from_world(
+    world_BJ3: FloatArray, rig: Rig, ideal_from_cells_VB33: FloatArray
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Return where every view should see some points.
+
+    Args:
+        world_BJ3: Points; NaN where not known.
+        rig: The cameras.
+        ideal_from_cells_VB33: See `ideal_from_cells`.
+
+    Returns:
+        Cells ``(V, B, J, 2)``, and whether they are known ``(V, B, J)``: the point is, and it lies
+        before the camera.
+    """
+    projections_V34 = np.stack([camera.projection_matrix for camera in rig.cameras])
+    image_VBJ3 = homogeneous(world_BJ3) @ np.swapaxes(projections_V34, 1, 2)[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ideal_VBJ3 = image_VBJ3 / image_VBJ3[..., 2:]
+        cells_VBJ3 = ideal_VBJ3 @ np.swapaxes(np.linalg.inv(ideal_from_cells_VB33), -1, -2)
+    depth_VBJ = np.stack([camera.depth(world_BJ3) for camera in rig.cameras])
+    known_VBJ = np.isfinite(cells_VBJ3).all(-1) & (depth_VBJ > 0)
+    return cells_VBJ3[..., :2], known_VBJ

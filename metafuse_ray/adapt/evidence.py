@@ -19,6 +19,7 @@ import torch
 
 from metafuse_ray.adapt.crop_cameras import (
     cells_from_grid,
+    cells_from_world,
     ideal_from_cells,
     ideal_px_per_cell,
 )
@@ -108,6 +109,8 @@ class Evidence:
         doubt_VVB: Of every pair in every sample; 0 on the diagonal.
         every: The points that all views give.
         others: The points that all views but the one that looks give.
+        world_BJ3: The points that all views give, in the rig's unit; NaN where not known.
+        ideal_VB33: From cells to ideal image pixels: see `ideal_from_cells`.
     """
 
     peaks: Peaks
@@ -115,6 +118,8 @@ class Evidence:
     doubt_VVB: FloatArray
     every: Points
     others: Points
+    world_BJ3: FloatArray
+    ideal_VB33: FloatArray
 
 
 def gather_evidence(batch: RigBatch, rig: Rig) -> Evidence:
@@ -127,18 +132,26 @@ def gather_evidence(batch: RigBatch, rig: Rig) -> Evidence:
     peaks = Peaks.of(batch)
     ideal_VB33 = ideal_from_cells(batch, rig)
     lines = _lines(peaks, rig, ideal_VB33)
-    alone = [_points(peaks, rig, ideal_VB33, leave_out=view) for view in batch.views]
+    world_BJ3 = _triangulated(peaks, rig, ideal_VB33, peaks.trust)
+    alone = []
+    for view in batch.views:
+        trust_VBJ = peaks.trust.copy()
+        trust_VBJ[view] = 0
+        others_BJ3 = _triangulated(peaks, rig, ideal_VB33, trust_VBJ)
+        alone.append(_points(peaks, rig, ideal_VB33, trust_VBJ, others_BJ3))
     return Evidence(
         peaks=peaks,
         lines_VVBJK3=lines,
         doubt_VVB=_sample_doubt(peaks, lines),
-        every=_points(peaks, rig, ideal_VB33),
+        every=_points(peaks, rig, ideal_VB33, peaks.trust, world_BJ3),
         others=Points(
             cells_VBJ2=np.stack([points.cells_VBJ2[view] for view, points in enumerate(alone)]),
             known_VBJ=np.stack([points.known_VBJ[view] for view, points in enumerate(alone)]),
             support_VBJ=np.stack([points.support_VBJ[view] for view, points in enumerate(alone)]),
             miss_B=np.mean([points.miss_B for points in alone], axis=0),
         ),
+        world_BJ3=world_BJ3,
+        ideal_VB33=ideal_VB33,
     )
 
 
@@ -174,29 +187,27 @@ def _sample_doubt(peaks: Peaks, lines_VVBJK3: FloatArray) -> FloatArray:
     return doubt_VVB
 
 
-def _points(peaks: Peaks, rig: Rig, ideal_VB33: FloatArray, leave_out: int | None = None) -> Points:
-    """Triangulate the first peaks of all views, or of all but one, and look from every view."""
-    trust_VBJ = peaks.trust.copy()
-    if leave_out is not None:
-        trust_VBJ[leave_out] = 0
+def _triangulated(
+    peaks: Peaks, rig: Rig, ideal_VB33: FloatArray, trust_VBJ: FloatArray
+) -> FloatArray:
+    """Triangulate the first peaks of the views that are trusted, (B, J, 3)."""
     views, count, joints = trust_VBJ.shape
     ideal_VBJ3 = homogeneous(peaks.first) @ np.swapaxes(ideal_VB33, -1, -2)
-    projections_V34 = np.stack([camera.projection_matrix for camera in rig.cameras])
     world_N3 = triangulate_robust(
         ideal_VBJ3[..., :2].reshape(views, -1, 2),
-        projections_V34,
+        np.stack([camera.projection_matrix for camera in rig.cameras]),
         trust_VBJ.reshape(views, -1),
         threshold_px=np.repeat(_INLIER * ideal_px_per_cell(ideal_VB33), joints, axis=1),
     )
-    image_VN3 = homogeneous(world_N3) @ np.swapaxes(projections_V34, 1, 2)
-    image_VBJ3 = image_VN3.reshape(views, count, joints, 3)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        image_VBJ3 = image_VBJ3 / image_VBJ3[..., 2:]
-        there_VBJ3 = image_VBJ3 @ np.swapaxes(np.linalg.inv(ideal_VB33), -1, -2)
-    depth_VN = np.stack([camera.depth(world_N3) for camera in rig.cameras])
-    known_VBJ = np.isfinite(there_VBJ3).all(-1) & (depth_VN.reshape(views, count, joints) > 0)
-    there_VBJ2 = np.where(known_VBJ[..., None], there_VBJ3[..., :2], _OUTSIDE)
-    there_VBJ2 = there_VBJ2.clip(-_OUTSIDE, _OUTSIDE)
+    return world_N3.reshape(count, joints, 3)
+
+
+def _points(
+    peaks: Peaks, rig: Rig, ideal_VB33: FloatArray, trust_VBJ: FloatArray, world_BJ3: FloatArray
+) -> Points:
+    """Look at triangulated points from every view."""
+    there_VBJ2, known_VBJ = cells_from_world(world_BJ3, rig, ideal_VB33)
+    there_VBJ2 = np.where(known_VBJ[..., None], there_VBJ2, _OUTSIDE).clip(-_OUTSIDE, _OUTSIDE)
     off_VBJ = np.linalg.norm(there_VBJ2 - peaks.first, axis=-1)
     agreeing_VBJ = trust_VBJ * np.exp(-np.square(off_VBJ / _AGREE) / 2) * known_VBJ
     heard_VBJ = trust_VBJ * known_VBJ

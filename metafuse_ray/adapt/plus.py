@@ -3,7 +3,8 @@
 Published MetaFuse has labels teach the weights between fixed crop pixels. What is unknown about a
 new rig is its geometry, though: here labels and detections go into its calibration
 (`metafuse_ray.adapt.rig_calibration`), known crops carry it to every sample, and what is
-meta-learned over rigs is how far to trust whom (`metafuse_ray.adapt.plus_scalars`).
+meta-learned over rigs is how far to trust whom (`metafuse_ray.adapt.plus_scalars`) and where labels
+lie beside detections (`metafuse_ray.adapt.joint_offsets`).
 """
 
 from __future__ import annotations
@@ -14,18 +15,23 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from metafuse_ray.adapt.evidence import gather_evidence
+from metafuse_ray.adapt.crop_cameras import CELLS, cells_from_world
+from metafuse_ray.adapt.evidence import Evidence, gather_evidence
 from metafuse_ray.adapt.fading_fusion import FadingFusion
+from metafuse_ray.adapt.joint_offsets import BodyFrames, settle_offsets
 from metafuse_ray.adapt.joints import Joints2D, own_joints, seen_rows
 from metafuse_ray.adapt.plus_scalars import PlusWeights, by_name
 from metafuse_ray.adapt.rig_calibration import RigCalibration, calibrate_rig
-from metafuse_ray.adapt.rig_method import RigTask
+from metafuse_ray.adapt.rig_method import RigTask, with_label_points
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.geometry.doubt import PairDoubt
 from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.pose.heatmap import translate
 
 _CHUNK = 32
 """Samples fused at a time."""
+_FARTHEST = 8.0
+"""Cells that an offset moves a joint at the most: one seen from close by is not known so well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +43,15 @@ class PlusRig:
         calibration: What to fuse and triangulate with; None where nothing is known, and every
             view stands alone.
         doubt_VV: See `pair_doubt`.
+        offsets_J3: From what the views agree on to what is labelled: see
+            `metafuse_ray.adapt.joint_offsets`.
         chosen: What was found, for the reader.
     """
 
     scalars_S: torch.Tensor
     calibration: Rig | None
     doubt_VV: np.ndarray
+    offsets_J3: np.ndarray
     chosen: Mapping[str, float] = field(default_factory=dict)
 
     def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
@@ -70,12 +79,17 @@ class PlusRig:
         fusion = FadingFusion(batch.heatmaps_VBJhw, evidence, self.doubt_VV)
         with torch.no_grad():
             scalars = by_name(self.scalars_S)
-            return torch.stack([fusion.fuse_view(scalars, view) for view in batch.views])
+            fused = [fusion.fuse_view(scalars, view) for view in batch.views]
+        shift_VBJ2 = label_shift(batch, evidence, self.calibration, self.offsets_J3)
+        if not shift_VBJ2.any():
+            return torch.stack(fused)
+        pairs = zip(fused, shift_VBJ2, strict=True)
+        return torch.stack([translate(heatmaps, shift_BJ2) for heatmaps, shift_BJ2 in pairs])
 
 
 @dataclass(frozen=True)
 class PlusMethod:
-    """Calibrate; nothing else is adapted.
+    """Calibrate, and learn what the rig's labels call a joint.
 
     Attributes:
         weights: Meta-learned, or set by hand.
@@ -87,7 +101,22 @@ class PlusMethod:
         """Refine the given calibration, or estimate one; labels and detections both count."""
         found = calibrate_rig(task)
         doubt_VV = pair_doubt(found.doubt)
-        return PlusRig(self.weights.scalars_S, found.rig, doubt_VV, _chosen(found, doubt_VV))
+        measured_BJ3 = None
+        if found.rig is not None and task.labelled is not None:
+            evidence = gather_evidence(task.labelled, found.rig)
+            measured_BJ3 = shown_offsets(task.labelled, evidence, found.rig)
+        strength = by_name(self.weights.scalars_S)["log_strength"].exp()
+        offsets_J3 = settle_offsets(self.weights.offsets_J3, strength, measured_BJ3).numpy()
+        return PlusRig(
+            self.weights.scalars_S,
+            found.rig,
+            doubt_VV,
+            offsets_J3,
+            {
+                **_chosen(found, doubt_VV),
+                "offset": float(np.linalg.norm(offsets_J3, axis=1).mean()),
+            },
+        )
 
 
 def pair_doubt(doubt: PairDoubt) -> np.ndarray:
@@ -96,6 +125,37 @@ def pair_doubt(doubt: PairDoubt) -> np.ndarray:
     Infinite where nothing can be told.
     """
     return np.hypot(doubt.residual_VV, doubt.spread_VV)
+
+
+def shown_offsets(labelled: RigBatch, evidence: Evidence, rig: Rig) -> np.ndarray | None:
+    """Return the offsets (B, J, 3) that labelled samples show; None where joints have no meaning.
+
+    Labels are triangulated, as the detections are: a world of its own does no harm.
+    """
+    if labelled.skeleton is None:
+        return None
+    frames = BodyFrames.of(evidence.world_BJ3, labelled.skeleton)
+    labels_BJ3 = with_label_points(labelled, rig).joints_world_BJ3
+    return frames.measure(evidence.world_BJ3, labels_BJ3)
+
+
+def label_shift(
+    batch: RigBatch, evidence: Evidence, rig: Rig, offsets_J3: np.ndarray
+) -> torch.Tensor:
+    """Return how far offsets move the joints in every view, (V, B, J, 2) heatmap pixels."""
+    shape = batch.heatmaps_VBJhw.shape
+    if batch.skeleton is None or not offsets_J3.any():
+        return torch.zeros(*shape[:3], 2)
+    offset_BJ3 = BodyFrames.of(evidence.world_BJ3, batch.skeleton).place(offsets_J3)
+    before_VBJ2, known_VBJ = cells_from_world(evidence.world_BJ3, rig, evidence.ideal_VB33)
+    after_VBJ2, still_VBJ = cells_from_world(
+        evidence.world_BJ3 + offset_BJ3, rig, evidence.ideal_VB33
+    )
+    known_VBJ1 = (known_VBJ & still_VBJ)[..., None]
+    with np.errstate(invalid="ignore"):
+        shift_VBJ2 = np.where(known_VBJ1, after_VBJ2 - before_VBJ2, 0.0)
+    px_per_cell = np.array([shape[-1], shape[-2]]) / CELLS
+    return torch.tensor(shift_VBJ2.clip(-_FARTHEST, _FARTHEST) * px_per_cell)
 
 
 def _chosen(found: RigCalibration, doubt_VV: np.ndarray) -> dict[str, float]:

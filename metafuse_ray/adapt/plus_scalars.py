@@ -2,7 +2,8 @@
 
 With r the doubt of a pair, d that of the sample at hand, and ``floor`` = exp(log_floor), a voice
 weighs exp(bias + powers of what it saw) (r + floor)^-fade (d + floor)^-fade_now, and is spread by
-sigma^2 = exp(sigma)^2 + (exp(slope) r)^2 + (exp(slope_now) d)^2, in cells.
+sigma^2 = exp(sigma)^2 + (exp(slope) r)^2 + (exp(slope_now) d)^2, in cells. Beside these scalars
+stand the offsets from what detectors find to what people label.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ START: Mapping[str, float] = MappingProxyType(
         "point_slope_now": -1.0,
         # All fades.
         "log_floor": 0.0,
+        # Labels that the prior of the joint offsets is worth.
+        "log_strength": 2.0,
     }
 )
 """Where meta-training starts; set by hand."""
@@ -58,19 +61,28 @@ class PlusWeights:
 
     Attributes:
         scalars_S: In the order of `START`, float32.
+        offsets_J3: Prior of the joint offsets (`metafuse_ray.adapt.joint_offsets`), float32; one
+            row of zeros where none were learned.
     """
 
     scalars_S: torch.Tensor
+    offsets_J3: torch.Tensor
 
     @classmethod
-    def start(cls) -> PlusWeights:
-        """Return those set by hand."""
-        return cls(torch.tensor(list(START.values()), dtype=torch.float32))
+    def start(cls, joints: int = 1) -> PlusWeights:
+        """Return those set by hand; to be trained, with offsets for so many joints."""
+        scalars_S = torch.tensor(list(START.values()), dtype=torch.float32)
+        return cls(scalars_S, torch.zeros(joints, 3))
+
+    @classmethod
+    def of(cls, named: Mapping[str, torch.Tensor]) -> PlusWeights:
+        """Build them of their parts: undoes `named`."""
+        return cls(named["scalars"], named["offsets"])
 
     @property
     def named(self) -> dict[str, torch.Tensor]:
-        """The vector, by the name that files and outer gradients know it by."""
-        return {"scalars": self.scalars_S}
+        """The parts, by the names that files and outer gradients know them by."""
+        return {"scalars": self.scalars_S, "offsets": self.offsets_J3}
 
 
 def by_name(scalars_S: torch.Tensor) -> Scalars:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from metafuse_ray.adapt.crop_cameras import CELLS
-from metafuse_ray.adapt.joints import Joints2D, image_px_per_crop_px, seen_rows
+from metafuse_ray.adapt.joints import image_px_per_crop_px, own_joints
 from metafuse_ray.adapt.rig_method import RigTask, label_joints
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.errors import CalibrationError
@@ -166,26 +166,25 @@ def _placed(cameras: Sequence[Camera], views: Views) -> tuple[Camera, ...]:
 
 
 def _look(task: RigTask) -> _Sight:
-    """Gather confident detections of the unlabelled samples, and the labels."""
-    batch = task.unlabelled
-    found = Joints2D.empty(batch)
-    for view in batch.views:
-        rows = seen_rows(batch, view)
-        found.put(view, rows, batch.heatmaps_VBJhw[view, rows], batch.crop_px)
-    peak_VBJ = np.where(batch.seen_VB.numpy()[..., None], found.peak_VBJ, 0.0)
-    seen_peaks = peak_VBJ[peak_VBJ > 0]
-    high = float(np.quantile(seen_peaks, _HIGH)) if seen_peaks.size else 1.0
-    share_VBJ = peak_VBJ / high
-    with np.errstate(divide="ignore"):
-        sigma_VBJ = np.where(share_VBJ > _CONFIDENT, _DETECTION[0] / share_VBJ, np.nan)
-    parts = [_in_image(batch, found.refined_VBJ2, sigma_VBJ, _DETECTION[1])]
+    """Gather confident detections of all samples at hand, and the labels."""
+    batches = [task.unlabelled] + ([] if task.asked is None else [task.asked])
+    found = [own_joints(batch) for batch in batches]
+    heights = np.concatenate([joints.peak_VBJ.ravel() for joints in found])
+    high = float(np.quantile(heights[heights > 0], _HIGH)) if (heights > 0).any() else 1.0
+    parts = []
+    for batch, joints in zip(batches, found, strict=True):
+        share_VBJ = joints.peak_VBJ / high
+        with np.errstate(divide="ignore"):
+            sigma_VBJ = np.where(share_VBJ > _CONFIDENT, _DETECTION[0] / share_VBJ, np.nan)
+        parts.append(_in_image(batch, joints.refined_VBJ2, sigma_VBJ, _DETECTION[1]))
     if task.labelled is not None:
         labels = label_joints(task.labelled)
         sigma_VBJ = np.where(labels.peak_VBJ > 0, _LABEL[0], np.nan)
         parts.append(_in_image(task.labelled, labels.refined_VBJ2, sigma_VBJ, _LABEL[1]))
     points, sigma, tail, unit = (np.concatenate(arrays, 1) for arrays in zip(*parts, strict=True))
-    times = [batch.time_B2] + ([] if task.labelled is None else [task.labelled.time_B2])
-    return _Sight(points, sigma, tail, unit, _blocks(np.concatenate(times), batch))
+    batches += [] if task.labelled is None else [task.labelled]
+    times = np.concatenate([batch.time_B2 for batch in batches])
+    return _Sight(points, sigma, tail, unit, _blocks(times, len(points[0]) // len(times)))
 
 
 def _in_image(
@@ -199,9 +198,8 @@ def _in_image(
     return points.reshape(views, -1, 2), sigma_VN, np.full_like(sigma_VN, tail), unit_VN
 
 
-def _blocks(time_B2: np.ndarray, batch: RigBatch) -> np.ndarray:
+def _blocks(time_B2: np.ndarray, joints: int) -> np.ndarray:
     """Number the block of time that every joint's sample is of, by equal shares of the times."""
-    joints = batch.heatmaps_VBJhw.shape[2]
     _, order = np.unique(time_B2, axis=0, return_inverse=True)
     order = order.reshape(-1)
     return np.repeat(_BLOCKS * order // (order.max(initial=0) + 1), joints)

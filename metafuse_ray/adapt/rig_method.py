@@ -38,6 +38,8 @@ class RigTask:
             that need no calibration it is the one to triangulate with, and for nothing else.
         image_sizes: (width, height) of every view's images.
         address: Where this task stands among others, for `metafuse_ray.seeds.generator`.
+        asked: Detections of the samples whose joints will be asked for, where they are at hand
+            beforehand, as those of a recording are; hidden as ``unlabelled`` is.
     """
 
     labelled: RigBatch | None
@@ -45,6 +47,7 @@ class RigTask:
     calibration: Rig | None
     image_sizes: tuple[tuple[int, int], ...]
     address: tuple[int | str, ...]
+    asked: RigBatch | None = None
 
 
 class AdaptedMethod(Protocol):

@@ -328,6 +328,9 @@ class EvaluateConfig:
     """Noise of the labels, in pixels of a 64 x 64 heatmap (standard deviation per axis)."""
     unlabelled_frames: PositiveInt = 200
     """Person-frames of the labelled clips whose detections methods may use, at the most."""
+    look_ahead: bool = True
+    """Let MetaFuse+ calibrate on the detections of the test frames too (never on their labels), as
+    with a recording that is at hand; without, as for a camera that is live."""
     positions: Some[Position] = ("robust",)
     """How 3D joints are found: robust triangulation always; beside it weighted triangulation, and a
     pictorial structure model with limbs as long as those of the labelled frames."""

@@ -11,6 +11,7 @@ import torch
 from metafuse_ray.data.episodes import FusionBatch, labels_on_grid
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.pose.skeleton import Skeleton
 
 _NOISE_GRID = 64
 """Width of the heatmaps that label noise is in pixels of."""
@@ -31,6 +32,7 @@ class RigBatch:
         joints_world_BJ3: True joints in the rig's unit, NaN where missing.
         time_B2: (clip, frame) of every sample, in ascending order.
         person_B: Person id of every sample; it tells the people of one frame apart.
+        skeleton: What the joints are; None where that is not known.
     """
 
     rig: Rig
@@ -43,6 +45,7 @@ class RigBatch:
     joints_world_BJ3: np.ndarray
     time_B2: np.ndarray
     person_B: np.ndarray
+    skeleton: Skeleton | None = None
 
     def __len__(self) -> int:
         return len(self.time_B2)
@@ -66,6 +69,7 @@ class RigBatch:
             self.joints_world_BJ3[index],
             self.time_B2[index],
             self.person_B[index],
+            self.skeleton,
         )
 
     def with_label_noise(self, noise_px: float, normal_VBJ2: np.ndarray) -> RigBatch:
@@ -109,6 +113,7 @@ def load_rig_batch(shards: ShardSet, cameras: Sequence[str], rows: np.ndarray) -
         joints_world_BJ3=samples.joints_world[rows].astype(float),
         time_B2=np.stack([samples.clip[rows], samples.frame[rows]], 1),
         person_B=samples.person[rows],
+        skeleton=shards.skeleton,
     )
 
 

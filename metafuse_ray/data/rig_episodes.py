@@ -32,12 +32,14 @@ class RigPeriod:
 
     Attributes:
         unlabelled: Samples of the labelling period.
+        asked: Some of the samples to judge it on, whose detections it may look at.
         labelled: Some of them, with noise on the labels; None where the rig has no labels.
         calibration: As given, with errors; None where none is.
         query_rows: Rows of the shards to judge it on, apart in time.
     """
 
     unlabelled: RigBatch
+    asked: RigBatch
     labelled: RigBatch | None
     calibration: Rig | None
     query_rows: np.ndarray
@@ -108,12 +110,10 @@ class RigEpisodes:
         settings = self._settings
         rows, query_rows = self.split(rig)
         random = generator(self._seed, "rig period", *rig)
-        if len(rows) > settings.unlabelled:
-            at = np.linspace(0, len(rows) - 1, settings.unlabelled).astype(int)
-            rows = rows[at]
-        unlabelled = load_rig_batch(self.shards, rig, rows)
+        unlabelled = load_rig_batch(self.shards, rig, thinned(rows, settings.unlabelled))
         return RigPeriod(
             unlabelled,
+            load_rig_batch(self.shards, rig, thinned(query_rows, settings.unlabelled)),
             self._labelled(unlabelled, random),
             self._calibration(unlabelled.rig, random),
             query_rows,
@@ -141,3 +141,10 @@ class RigEpisodes:
     def _calibration(self, true: Rig, random: np.random.Generator) -> Rig | None:
         degrees = random.uniform(0, self._settings.degrees)
         return None if random.random() < 0.5 else turn_cameras(true, degrees, random)
+
+
+def thinned(rows: np.ndarray, most: int) -> np.ndarray:
+    """Return so many of the rows at the most, evenly spaced."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(int)]

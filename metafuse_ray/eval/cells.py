@@ -122,6 +122,7 @@ class CellWorker:
         config = self._configs[cell.data]
         weights = self._weights.get((cell.data, cell.fold), {})
         method = method_entry(cell.method).make(config, weights)
+        test = self._test_batch(cell.data, cell.fold, cell.rig)
         task = make_task(
             config,
             self._shards(cell.data, cell.fold),
@@ -130,8 +131,9 @@ class CellWorker:
             cell.draw,
             # A method that uses no calibration still has its peaks triangulated with one.
             "exact" if cell.calibration is None else cell.calibration,
+            test if config.evaluate.look_ahead else None,
         )
-        return method.adapt(task), self._test_batch(cell.data, cell.fold, cell.rig), task
+        return method.adapt(task), test, task
 
     def _open_shards(self, data: str, fold: int) -> ShardSet:
         return open_shards(self._configs[data], fold)

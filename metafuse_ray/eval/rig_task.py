@@ -21,6 +21,7 @@ def make_task(
     frames: int,
     draw: int,
     calibration: Calibration,
+    asked: RigBatch | None = None,
 ) -> RigTask:
     """Draw the labelled samples of a rig and hide what a method must not know.
 
@@ -31,6 +32,7 @@ def make_task(
         frames: N, labelled person-frames.
         draw: Which draw of the labels, of their noise and of the calibration's errors.
         calibration: What is given.
+        asked: The test samples, of which methods may look at the detections.
 
     Raises:
         NotEnoughFramesError: See `metafuse_ray.eval.rigs.labelled_rows`.
@@ -52,6 +54,7 @@ def make_task(
         calibration=given_calibration(config.seed, true_rig, draw, calibration),
         image_sizes=true_rig.image_sizes,
         address=(*rig, frames, draw),
+        asked=None if asked is None else hide_truth(asked, labels=True),
     )
 
 

@@ -22,7 +22,7 @@ class OuterOptimizer:
     def __init__(self, start: Mapping[str, torch.Tensor], settings: OuterConfig) -> None:
         self.settings = settings
         self.parameters = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
-        rates = {"scalars": settings.lr_scalars}
+        rates = {"scalars": settings.lr_scalars, "offsets": settings.lr_scalars}
         if settings.lr_omega is not None:
             rates["omega"] = settings.lr_omega
         groups = [

@@ -1,14 +1,15 @@
 """Episodes of whole rigs: calibrate from the labelling period, differentiate the query loss.
 
 The calibration does not depend on what is learned, so an actor works it out once for each of its
-rigs; the outer gradient is that of the query loss with respect to the scalars.
+rigs, and with it what the rig's labels show of the joint offsets; the outer gradient is that of the
+query loss with respect to all parts of `PlusWeights`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,8 +17,9 @@ import torch
 
 from metafuse_ray.adapt.evidence import gather_evidence
 from metafuse_ray.adapt.fading_fusion import FAINT, FadingFusion
-from metafuse_ray.adapt.plus import pair_doubt
-from metafuse_ray.adapt.plus_scalars import Scalars, by_name
+from metafuse_ray.adapt.joint_offsets import offset_loss, settle_offsets
+from metafuse_ray.adapt.plus import label_shift, pair_doubt, shown_offsets
+from metafuse_ray.adapt.plus_scalars import PlusWeights, by_name
 from metafuse_ray.adapt.radius_loss import radius_loss
 from metafuse_ray.adapt.rig_calibration import calibrate_rig
 from metafuse_ray.adapt.rig_method import RigTask, hide_truth
@@ -36,11 +38,12 @@ _FINE = 32
 class _KnownRig:
     calibration: Rig | None
     doubt_VV: np.ndarray
+    shown_BJ3: np.ndarray | None
     query_rows: np.ndarray
 
 
 class RigWorker:
-    """Turns (scalars, rig) into an outer gradient.
+    """Turns (weights, rig) into an outer gradient.
 
     Args:
         config: The run; its seed, data and episode parts are used.
@@ -66,15 +69,19 @@ class RigWorker:
         started = time.perf_counter()
         known = self._known(task.rig)
         query = self._episodes.query(task.round, task.index, known.query_rows, task.rig)
-        scalars_S = torch.tensor(weights.arrays["scalars"], requires_grad=True)
-        scalars = by_name(scalars_S)
-        alone = _loss(query, _of_height_1(query), stride=1)
-        fused = alone if known.calibration is None else _fused_loss(query, known, scalars)
-        fused = fused + 0 * scalars_S.sum()  # a rig that nothing is known of teaches nothing
-        (gradient_S,) = torch.autograd.grad(fused, [scalars_S])
+        learned = {
+            name: torch.tensor(array, requires_grad=True) for name, array in weights.arrays.items()
+        }
+        alone = fused = _loss(query, _of_height_1(query), stride=1)
+        if known.calibration is not None:
+            alone, fused = _losses(alone, query, known, PlusWeights.of(learned))
+        # A rig that nothing is known of teaches nothing.
+        fused = fused + sum(0 * part.sum() for part in learned.values())
+        gradients = torch.autograd.grad(fused, list(learned.values()))
+        named = zip(learned, gradients, strict=True)
         return MetaGradient(
             task=task,
-            arrays={"scalars": gradient_S.numpy()},
+            arrays={name: gradient.numpy() for name, gradient in named},
             support_loss=float(alone),
             query_loss=float(fused.detach()),
             seconds=time.perf_counter() - started,
@@ -90,18 +97,37 @@ class RigWorker:
                 calibration=period.calibration,
                 image_sizes=period.unlabelled.rig.image_sizes,
                 address=rig,
+                asked=hide_truth(period.asked, labels=True),
             )
         )
-        return _KnownRig(found.rig, pair_doubt(found.doubt), period.query_rows)
+        shown_BJ3 = None
+        if found.rig is not None and labelled is not None:
+            shown_BJ3 = shown_offsets(labelled, gather_evidence(labelled, found.rig), found.rig)
+        return _KnownRig(found.rig, pair_doubt(found.doubt), shown_BJ3, period.query_rows)
 
 
-def _fused_loss(query: RigBatch, known: _KnownRig, scalars: Scalars) -> torch.Tensor:
+def _losses(
+    alone: torch.Tensor, query: RigBatch, known: _KnownRig, weights: PlusWeights
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss of the views by themselves, and of what is fused.
+
+    Both count how far labels lie off what is found, the first without offsets.
+    """
     assert known.calibration is not None
+    scalars = by_name(weights.scalars_S)
     evidence = gather_evidence(query, known.calibration)
+    shown_BJ3 = shown_offsets(query, evidence, known.calibration)
+    offsets_J3 = settle_offsets(weights.offsets_J3, scalars["log_strength"].exp(), known.shown_BJ3)
+    # The disc about a label has a hard edge: offsets learn by their own loss.
+    shift_VBJ2 = label_shift(query, evidence, known.calibration, offsets_J3.detach().numpy())
+    query = replace(query, label_VBJ2=query.label_VBJ2 - shift_VBJ2.to(query.label_VBJ2))
     fusion = FadingFusion(query.heatmaps_VBJhw, evidence, known.doubt_VV)
     stride = 2 if min(query.heatmaps_VBJhw.shape[-2:]) >= _FINE else 1
-    fused = [fusion.fuse_view(scalars, view, stride) for view in query.views]
-    return _loss(query, fused, stride)
+    fused = _loss(query, [fusion.fuse_view(scalars, view, stride) for view in query.views], stride)
+    if shown_BJ3 is None:
+        return alone, fused
+    uncorrected = offset_loss(torch.zeros_like(offsets_J3), shown_BJ3)
+    return alone + uncorrected, fused + offset_loss(offsets_J3, shown_BJ3)
 
 
 def _of_height_1(query: RigBatch) -> torch.Tensor:

@@ -12,7 +12,7 @@ from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.rig import CameraPair
 
 Arrays = Mapping[str, np.ndarray]
-"""By name: omega (h, w) and theta (H W, 2, 3) of Algorithm 1, or the scalars (S,) of MetaFuse+."""
+"""By name: omega (h, w) and theta (H W, 2, 3) of Algorithm 1, or the parts of `PlusWeights`."""
 
 
 @dataclass(frozen=True)

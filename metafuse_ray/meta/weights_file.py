@@ -79,25 +79,39 @@ def load_weights(run: Path) -> FusionWeights:
     return FusionWeights(omega.float(), theta.float())
 
 
-def load_plus_weights(run: Path) -> PlusWeights:
+def load_plus_weights(run: Path, joints: int) -> PlusWeights:
     """Read the final weights of a run over whole rigs (its folder, or the file itself).
 
+    Args:
+        run: Where.
+        joints: Joints that the weights are to be used for.
+
     Raises:
-        CheckpointError: There are none, they are damaged, or of another kind or release.
+        CheckpointError: There are none, they are damaged, or of another kind, skeleton or release.
     """
     path = weights_path(run)
-    scalars_S = read_tensors(path).get("scalars")
-    if scalars_S is None:
+    tensors = read_tensors(path)
+    if "scalars" not in tensors:
         raise CheckpointError(
             f"{path} holds no scalars of MetaFuse+; train with meta.tasks=rigs", path=str(path)
         )
-    names = _facts(path).get("scalars")
-    if names != list(START) or scalars_S.shape != (len(START),):
+    if _facts(path).get("scalars") != list(START) or "offsets" not in tensors:
         raise CheckpointError(
-            f"{path}: its {scalars_S.numel()} scalars are those of another release; train again",
+            f"{path}: its {tensors['scalars'].numel()} scalars are those of another release; train"
+            " again",
             path=str(path),
         )
-    return PlusWeights(scalars_S.float())
+    weights = PlusWeights.of({name: tensor.float() for name, tensor in tensors.items()})
+    expected = PlusWeights.start(joints)
+    for name, part in expected.named.items():
+        found = weights.named[name].shape
+        if found != part.shape:
+            raise CheckpointError(
+                f"{path}: {name} of shape {tuple(found)}, expected {tuple(part.shape)}; train on"
+                " shards of the same skeleton",
+                path=str(path),
+            )
+    return weights
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from metafuse_ray.shapes import Grid
 
@@ -80,6 +81,24 @@ def decode_refined(heatmaps_NJHW: Tensor, window: int = 7) -> tuple[Tensor, Tens
     offset = torch.stack([(mass.sum(-2) * reach).sum(-1), (mass.sum(-1) * reach).sum(-1)], dim=-1)
     safe = torch.where(total > 0, total, torch.ones_like(total))
     return xy_NJ2 + offset / safe[..., None], peak_NJ
+
+
+def translate(heatmaps_NJHW: Tensor, shift_NJ2: Tensor) -> Tensor:
+    """Move every heatmap by (x, y) pixels, bilinearly; beyond the border it is as at the border.
+
+    Args:
+        heatmaps_NJHW: ``(N, J, H, W)``.
+        shift_NJ2: ``(N, J, 2)`` in heatmap pixels, finite.
+    """
+    height, width = heatmaps_NJHW.shape[-2:]
+    maps_M1HW = heatmaps_NJHW.flatten(0, 1)[:, None]
+    # In the coordinates of affine_grid the grid is 2 wide and high.
+    by_M2 = shift_NJ2.flatten(0, 1).to(maps_M1HW) * 2 / maps_M1HW.new_tensor([width, height])
+    still_M22 = torch.eye(2).to(maps_M1HW).expand(len(by_M2), 2, 2)
+    theta_M23 = torch.cat([still_M22, -by_M2[:, :, None]], dim=-1)
+    places = functional.affine_grid(theta_M23, list(maps_M1HW.shape), align_corners=False)
+    moved = functional.grid_sample(maps_M1HW, places, padding_mode="border", align_corners=False)
+    return moved.view_as(heatmaps_NJHW)
 
 
 def heatmap_from_crop(xy: Points, crop_px: float, grid: Grid) -> Points:

@@ -83,7 +83,7 @@ class DataSet:
         checkpoint = fold_path(path, fold)
         if method == "MetaFuse+":
             with run_here(checkpoint) as run:
-                weights: MetaWeights = load_plus_weights(run)
+                weights: MetaWeights = load_plus_weights(run, len(self.shards.skeleton))
         else:
             weights = load_meta_weights(checkpoint, self.shards)
         refuse_trained_cameras(checkpoint, self.shards)

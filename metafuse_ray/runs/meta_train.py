@@ -109,7 +109,11 @@ def _train(config: RunConfig, shards: ShardSet, folder: WorkingFolder) -> None:
         return
     rigs = training_rigs(config, shards) if config.meta.tasks == "rigs" else []
     pairs = _rig_pairs(rigs) if rigs else _training_pairs(config, shards)
-    start = PlusWeights.start() if rigs else start_weights(config.model, shards.grid, config.seed)
+    start = (
+        PlusWeights.start(len(shards.skeleton))
+        if rigs
+        else start_weights(config.model, shards.grid, config.seed)
+    )
     with closing(_open_pool(config, pairs)) as pool:
         start_run(config, folder)
         trainer = MetaTrainer(config, pairs, pool, start.named, rigs=rigs)

@@ -15,7 +15,9 @@ from tests.support.rigs import random_rig
 CROP_PX, GRID = 64, (32, 32)
 
 
-def walk(rig: Rig, frames: int, noise: float, seed: int = 0, joints: int = 9) -> RigBatch:
+def walk(
+    rig: Rig, frames: int, noise: float, seed: int = 0, joints: int = 9, clip: int = 0
+) -> RigBatch:
     """Return a batch with its truth; the heatmaps' peaks are off by noise, in pixels of 64."""
     random = np.random.default_rng(seed)
     person = random.uniform([-30, -85, -30], [30, 85, 30], (joints, 3))
@@ -37,7 +39,7 @@ def walk(rig: Rig, frames: int, noise: float, seed: int = 0, joints: int = 9) ->
         visibility_VBJ=torch.ones(shape, dtype=torch.bool),
         crop_from_image_VB23=crop,
         joints_world_BJ3=world,
-        time_B2=np.stack([np.zeros(frames, int), np.arange(frames)], 1),
+        time_B2=np.stack([np.full(frames, clip), np.arange(frames)], 1),
         person_B=np.zeros(frames, int),
     )
 

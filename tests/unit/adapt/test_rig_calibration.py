@@ -7,6 +7,7 @@ import torch
 from metafuse_ray.adapt.crop_cameras import CELLS
 from metafuse_ray.adapt.joints import image_px_per_crop_px
 from metafuse_ray.adapt.rig_calibration import calibrate_rig, judge_calibration
+from metafuse_ray.adapt.rig_method import hide_truth
 from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.epipolar import epipolar_distance, fundamental_matrix
 from metafuse_ray.geometry.miscalibrate import turn_cameras
@@ -56,6 +57,18 @@ def test_a_wrong_calibration_is_refined_and_keeps_names_and_lenses():
     assert true_errors(found.rig, batch).max() < 0.6
     assert judge_calibration(task).doubt.residual_VV.max() > 3
     assert found.doubt.residual_VV.max() < 1.0
+
+
+def test_the_samples_that_are_asked_for_calibrate_too():
+    rig = four_views()
+    known = walk(rig, 12, 1.0)
+    asked = walk(rig, 60, 1.0, seed=1, clip=1)
+    blind = calibrate_rig(task_of(known, None))
+    found = calibrate_rig(replace(task_of(known, None), asked=hide_truth(asked, labels=True)))
+    assert blind.rig is not None
+    assert found.rig is not None
+    assert true_errors(found.rig, asked).mean() < 0.8 * true_errors(blind.rig, asked).mean()
+    assert found.doubt.shared_VV[0, 1] > blind.doubt.shared_VV[0, 1]
 
 
 def test_labels_alone_calibrate_where_nothing_is_detected():

@@ -24,6 +24,8 @@ from metafuse_ray.meta.weights_file import load_plus_weights, load_weights
 from metafuse_ray.runs.meta_train import meta_train
 from tests.support.shards import random_content, write
 
+J = 17
+
 
 @pytest.fixture
 def config(tiny_shards: Path, tmp_path: Path) -> RunConfig:
@@ -52,10 +54,10 @@ def shards(config: RunConfig) -> ShardSet:
 
 def weights(**changes: float) -> Weights:
     """The start, some scalars moved."""
-    scalars = PlusWeights.start().scalars_S.numpy().copy()
+    arrays = {name: part.numpy().copy() for name, part in PlusWeights.start(J).named.items()}
     for name, change in changes.items():
-        scalars[list(START).index(name)] += change
-    return Weights({"scalars": scalars})
+        arrays["scalars"][list(START).index(name)] += change
+    return Weights(arrays)
 
 
 def task(config: RunConfig, shards: ShardSet, round_number: int = 0) -> Task:
@@ -76,7 +78,8 @@ def test_period_and_query_share_no_moment(config: RunConfig, shards: ShardSet) -
         period = episodes.period(rig)
         query = episodes.query(0, 0, period.query_rows, rig)
         known = {tuple(time) for time in period.unlabelled.time_B2.tolist()}
-        assert known.isdisjoint(tuple(time) for time in query.time_B2.tolist())
+        for judged in (query, period.asked):
+            assert known.isdisjoint(tuple(time) for time in judged.time_B2.tolist())
         again = episodes.period(rig)
         assert (period.labelled is None) == (again.labelled is None)
         if period.labelled is not None and again.labelled is not None:
@@ -116,7 +119,10 @@ def test_one_clip_is_cut_in_time(config: RunConfig, tmp_path: Path) -> None:
     assert set(frame[rows]).isdisjoint(frame[query_rows])
 
 
-@pytest.mark.parametrize("name", ["own_peak", "line_bias", "every_support", "point_sigma"])
+SCALARS = ["own_peak", "line_bias", "every_support", "point_sigma", "log_strength"]
+
+
+@pytest.mark.parametrize("name", SCALARS)
 def test_gradient_is_the_slope_of_the_query_loss(
     config: RunConfig, shards: ShardSet, name: str
 ) -> None:
@@ -133,7 +139,7 @@ def test_training_lowers_the_loss_of_samples_that_it_never_saw(
     pairs = sorted({CameraPair(*rig[:2]) for rig in rigs})
     pool = InProcessPool(config, pairs, RigWorker)
     # A start that trusts no view's own heatmap has something to learn.
-    start = {"scalars": torch.from_numpy(weights(own_bias=-3.0).arrays["scalars"])}
+    start = {name: torch.tensor(part) for name, part in weights(own_bias=-3.0).arrays.items()}
     trainer = MetaTrainer(config, pairs, pool, start, rigs=rigs)
     unseen = [task(config, shards, 1000 + number) for number in range(4)]
 
@@ -149,8 +155,11 @@ def test_training_lowers_the_loss_of_samples_that_it_never_saw(
 
 def test_a_run_leaves_weights_that_load(config: RunConfig) -> None:
     run = Path(meta_train(config))
-    found = load_plus_weights(run)
-    assert not torch.equal(found.scalars_S, PlusWeights.start().scalars_S)
+    found, start = load_plus_weights(run, J), PlusWeights.start(J)
+    for name, part in start.named.items():
+        assert not torch.equal(found.named[name], part)
+    with pytest.raises(CheckpointError, match=r"offsets of shape \(17, 3\), expected \(19, 3\)"):
+        load_plus_weights(run, 19)
     with pytest.raises(CheckpointError, match="omega"):
         load_weights(run)
 
@@ -159,4 +168,4 @@ def test_weights_of_another_kind_are_refused(config: RunConfig) -> None:
     pairs = replace(config, meta=replace(config.meta, tasks="pairs", rounds=1))
     run = Path(meta_train(replace(pairs, episode=replace(config.episode, shots=3))))
     with pytest.raises(CheckpointError, match=r"no scalars.*meta.tasks=rigs"):
-        load_plus_weights(run)
+        load_plus_weights(run, J)

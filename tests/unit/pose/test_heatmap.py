@@ -8,6 +8,7 @@ from metafuse_ray.pose.heatmap import (
     decode_refined,
     heatmap_from_crop,
     render_gaussian,
+    translate,
 )
 
 
@@ -50,6 +51,22 @@ def test_refined_finds_fractions_of_a_pixel():
     assert (rough - xy).abs().max() > 0.4
     assert (fine - xy).abs().max() < 0.02
     torch.testing.assert_close(peak, heatmaps.amax((-1, -2)))
+
+
+def test_translated_heatmaps_have_their_peaks_elsewhere():
+    generator = torch.Generator().manual_seed(0)
+    xy = 15 + 20 * torch.rand(6, 3, 2, generator=generator)
+    shift = 5 * torch.randn(6, 3, 2, generator=generator)
+    moved = translate(render_gaussian(xy, (48, 64), 1.5), shift)
+    assert moved.shape == (6, 3, 48, 64)
+    assert (decode_refined(moved, 9)[0] - xy - shift).abs().max() < 0.1
+
+
+def test_whole_pixels_translate_exactly_and_the_border_goes_on():
+    heatmaps = torch.rand(1, 1, 8, 10, generator=torch.Generator().manual_seed(0))
+    moved = translate(heatmaps, torch.tensor([[[3.0, -2.0]]]))
+    torch.testing.assert_close(moved[..., :-2, 3:], heatmaps[..., 2:, :-3])
+    torch.testing.assert_close(moved[..., :-2, :3], heatmaps[..., 2:, :1].expand(1, 1, 6, 3))
 
 
 def test_refined_is_unbiased_at_the_border():

@@ -34,8 +34,10 @@ def results(tiny_shards, tmp_path_factory):
             *("adapt.ridges=[1.0]", "adapt.self_weights=[0.5]"),
         ],
     )
-    start = start_weights(config.model, ShardSet.open(str(tiny_shards)).grid, 0)
-    for path, learned in ((weights, start.named), (plus, PlusWeights.start().named)):
+    shards = ShardSet.open(str(tiny_shards))
+    start = start_weights(config.model, shards.grid, 0)
+    own = PlusWeights.start(len(shards.skeleton))
+    for path, learned in ((weights, start.named), (plus, own.named)):
         path.write_bytes(weights_bytes(learned, 0, {"of no camera here": ""}))
     return json.loads(Path(evaluate(config)).read_text()), folder / "out"
 

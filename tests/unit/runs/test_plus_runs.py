@@ -20,7 +20,7 @@ def test_evaluate_does_not_write_over_the_training(
 ) -> None:
     run = tmp_path / "run"
     (run / "final").mkdir(parents=True)
-    content = weights_bytes(PlusWeights.start().named, 0, {"of no camera here": ""})
+    content = weights_bytes(PlusWeights.start(17).named, 0, {"of no camera here": ""})
     (run / "final" / "model.safetensors").write_bytes(content)
     config = load_config(
         "configs/plus.yaml",
