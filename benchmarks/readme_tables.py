@@ -1,6 +1,6 @@
-"""Renew the README's tables of results, and the pictures beside them, from two evaluations.
+"""Renew the README's tables of results, and the pictures beside them, from evaluations.
 
-python benchmarks/readme_tables.py --demo runs/demo/evaluate --real RESULTS
+python benchmarks/readme_tables.py --demo runs/demo/evaluate --real RESULTS --findings RESULTS
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ import argparse
 import shutil
 from pathlib import Path
 
+from metafuse_ray.eval.findings import headline
 from metafuse_ray.eval.report import note_lines, read_results
 from metafuse_ray.eval.tables import detection_table, position_table, to_markdown
 
-PICTURES = {"demo": ("jdr.png", "heatmaps.png"), "real": ("jdr.png",)}
+PICTURES = {"demo": ("jdr.png", "heatmaps.png"), "real": ("jdr.png",), "findings": ()}
 """A sheet of real frames would show people of a recording that is not ours to publish."""
 
 
 def section(name: str, evaluation: Path) -> str:
     """Return the tables and pictures of one evaluation as Markdown; copies the pictures."""
     document = read_results(evaluation / "results.json")
+    if name == "findings":
+        return headline(document)
     parts = [to_markdown(detection_table(document)), to_markdown(position_table(document))]
     parts += note_lines(document)
     for picture in PICTURES[name]:

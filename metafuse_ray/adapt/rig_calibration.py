@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from metafuse_ray.adapt.rig_method import RigTask, label_joints
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.bundle import Bundle, Observations, Views
-from metafuse_ray.geometry.calibrate import CalibrateSettings, refine, refit, self_calibrate
+from metafuse_ray.geometry.calibrate import refine, refit, self_calibrate
 from metafuse_ray.geometry.camera import Camera
 from metafuse_ray.geometry.crop import apply_affine, invert_affine
 from metafuse_ray.geometry.doubt import PairDoubt, doubt_adjusted, doubt_given
@@ -84,21 +85,26 @@ class _Sight:
         return Observations(ideal_VN2, self.sigma_VN, self.tail_VN)
 
 
-def calibrate_rig(task: RigTask, settings: CalibrateSettings | None = None) -> RigCalibration:
-    """Refine the given calibration of a rig, or estimate the missing one.
+_FOUND: WeakKeyDictionary[RigTask, RigCalibration] = WeakKeyDictionary()
+"""Methods that differ in their weights alone meet the same task: it is calibrated once."""
 
-    Args:
-        task: The rig.
-        settings: How.
-    """
+
+def calibrate_rig(task: RigTask) -> RigCalibration:
+    """Refine the given calibration of a rig, or estimate the missing one."""
+    if task not in _FOUND:
+        _FOUND[task] = _calibrated(task)
+    return _FOUND[task]
+
+
+def _calibrated(task: RigTask) -> RigCalibration:
     sight = _look(task)
     if task.calibration is None:
-        return _estimated(task, sight, settings)
+        return _estimated(task, sight)
     cameras = task.calibration.cameras
     seen = sight.observations(cameras)
     try:
-        found = refine(seen, cameras, settings)
-        return _judged(sight, seen, found, cameras, task.calibration, settings)
+        found = refine(seen, cameras)
+        return _judged(sight, seen, found, cameras, task.calibration)
     except CalibrationError as error:
         doubt = doubt_given(seen, sight.unit_VN, cameras)
         return RigCalibration(task.calibration, "given", doubt, str(error))
@@ -118,15 +124,15 @@ def judge_calibration(task: RigTask) -> RigCalibration:
     return RigCalibration(task.calibration, "given", doubt)
 
 
-def _estimated(task: RigTask, sight: _Sight, settings: CalibrateSettings | None) -> RigCalibration:
+def _estimated(task: RigTask, sight: _Sight) -> RigCalibration:
     seen = sight.observations(None)
     blank = [
         Camera(f"view_{view}", np.eye(3), np.zeros(5), np.eye(3), np.zeros(3), *size)
         for view, size in enumerate(task.image_sizes)
     ]
     try:
-        found = self_calibrate(seen, task.image_sizes, settings)
-        return _judged(sight, seen, found, blank, None, settings)
+        found = self_calibrate(seen, task.image_sizes)
+        return _judged(sight, seen, found, blank, None)
     except CalibrationError as error:
         known = seen.known.astype(int)
         unknown = np.where(np.eye(len(known), dtype=bool), 0.0, np.inf)
@@ -141,7 +147,6 @@ def _judged(
     found: Bundle,
     cameras: Sequence[Camera],
     given: Rig | None,
-    settings: CalibrateSettings | None,
 ) -> RigCalibration:
     adjusted = _placed(cameras, found.views)
     doubt = doubt_adjusted(
@@ -149,7 +154,7 @@ def _judged(
         sight.unit_VN,
         sight.block_N,
         adjusted,
-        lambda rest: _placed(cameras, refit(rest, found, settings).views),
+        lambda rest: _placed(cameras, refit(rest, found).views),
     )
     if given is None:
         return RigCalibration(Rig(adjusted), "estimated", doubt)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -80,7 +80,7 @@ class CellResult:
 
 
 class CellWorker:
-    """Evaluates cells; the test samples of the last rig stay loaded.
+    """Evaluates cells; the test samples of the last rig stay loaded, and the last task.
 
     Args:
         configs: The run, for every data set by name.
@@ -94,9 +94,13 @@ class CellWorker:
         self._weights = weights
         self._shards = lru_cache(maxsize=None)(self._open_shards)
         self._test_batch = lru_cache(maxsize=1)(self._load_test_batch)
+        self._task = lru_cache(maxsize=1)(self._make_task)
 
-    def __call__(self, cell: Cell) -> CellResult:
-        """Adapt the cell's method to its rig and judge it on test frames."""
+    def __call__(self, cells: Sequence[Cell]) -> list[CellResult]:
+        """Adapt every cell's method to its rig and judge it on test frames."""
+        return [self._judged(cell) for cell in cells]
+
+    def _judged(self, cell: Cell) -> CellResult:
         adapted, test, task = self._adapt(cell)
         joints_2d, joints_3d = adapted.joints(hide_truth(test, labels=True))
         config = self._configs[cell.data]
@@ -122,18 +126,21 @@ class CellWorker:
         config = self._configs[cell.data]
         weights = self._weights.get((cell.data, cell.fold), {})
         method = method_entry(cell.method).make(config, weights)
-        test = self._test_batch(cell.data, cell.fold, cell.rig)
-        task = make_task(
-            config,
+        task = self._task(task_of(cell))
+        return method.adapt(task), self._test_batch(cell.data, cell.fold, cell.rig), task
+
+    def _make_task(self, cell: Cell) -> RigTask:
+        settings = self._configs[cell.data].evaluate
+        return make_task(
+            self._configs[cell.data],
             self._shards(cell.data, cell.fold),
             cell.rig,
             cell.labelled_frames,
             cell.draw,
             # A method that uses no calibration still has its peaks triangulated with one.
             "exact" if cell.calibration is None else cell.calibration,
-            test if config.evaluate.look_ahead else None,
+            self._test_batch(cell.data, cell.fold, cell.rig) if settings.look_ahead else None,
         )
-        return method.adapt(task), test, task
 
     def _open_shards(self, data: str, fold: int) -> ShardSet:
         return open_shards(self._configs[data], fold)
@@ -146,6 +153,11 @@ class CellWorker:
             shards = ShardSet.open(other, config.data.cache_dir)
         rows = test_rows(shards, rig, config.evaluate.test_frames, other is not None)
         return load_rig_batch(shards, rig, rows)
+
+
+def task_of(cell: Cell) -> Cell:
+    """Return what the cells of a task have in common: the first method's cell stands for all."""
+    return replace(cell, method="No-Fusion")
 
 
 def jdr_percent(detections_VBJ: np.ndarray, skeleton: Skeleton) -> dict[str, float]:

@@ -6,12 +6,14 @@ import json
 import logging
 import re
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from metafuse_ray.adapt.method_table import method_entry
 from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.config.load import config_tree
@@ -20,7 +22,7 @@ from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.storage import atomic_file
 from metafuse_ray.data.working_folder import WorkingFolder, working_folder
 from metafuse_ray.eval.cell_file import CELLS_FILE, CellFile
-from metafuse_ray.eval.cells import Cell, CellResult, CellWorker
+from metafuse_ray.eval.cells import Cell, CellResult, CellWorker, task_of
 from metafuse_ray.eval.heatmap_sheet import SHEET_FILE, heatmap_sheet
 from metafuse_ray.eval.published import PUBLISHED
 from metafuse_ray.eval.report import print_report, write_report
@@ -86,8 +88,9 @@ def _evaluate(
     left = [cell for cell in cells if cell not in file.finished]
     if len(left) < len(cells):
         _log.info("%d of %d cells are finished", len(cells) - len(left), len(cells))
-    with closing(ordered_map(worker, left, config.cluster)) as results:
+    with closing(ordered_map(worker, _together(left), config.cluster)) as found:
         published_s = time.monotonic()
+        results = (result for results in found for result in results)
         try:
             for result in track(results, len(left), "evaluate (cells)"):
                 file.add(result)
@@ -97,6 +100,15 @@ def _evaluate(
         finally:
             folder.try_to_publish()
     return [file.finished[cell] for cell in cells]
+
+
+def _together(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
+    """Group cells whose methods calibrate the same rig alike: that is done once."""
+    groups: dict[Cell, list[Cell]] = {}
+    for cell in cells:
+        calibrates = method_entry(cell.method).calibration == "optional"
+        groups.setdefault(task_of(cell) if calibrates else cell, []).append(cell)
+    return [tuple(group) for group in groups.values()]
 
 
 def _write_report(path: Path, run: str | None) -> list[Path]:

@@ -169,7 +169,7 @@ def test_figures_are_those_of_evaluate_for_the_same_rig(adapted_folder, configur
         ("alone", Cell(rig, 0, 0, "No-Fusion")),
         ("fused", Cell(rig, 12, 0, "MetaFuse")),
     ):
-        result = worker(cell)
+        (result,) = worker([cell])
         assert test[name] == {"jdr": result.jdr, "mpjpe_mm": result.mpjpe_mm}
 
 

@@ -43,9 +43,9 @@ def evaluated(monkeypatch):
     cells = []
     call = CellWorker.__call__
 
-    def watched(self, cell):
-        cells.append(cell)
-        return call(self, cell)
+    def watched(self, group):
+        cells.extend(group)
+        return call(self, group)
 
     monkeypatch.setattr(CellWorker, "__call__", watched)
     return cells
