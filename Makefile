@@ -7,6 +7,9 @@ EXTRAS ?= benchmarks,blazepose,dev
 E2E ?= tests
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Tests that share no cluster run side by side, the slowest first.
+APART := $(addprefix tests/integration/test_,store.py stored_shards.py google_store.py)
+PARALLEL := tests/e2e/test_bad_input.py $(APART) tests/unit tests/property tests/oracle
 
 # No usage reports: nothing leaves the machine, and a closed network causes no delay.
 export RAY_USAGE_STATS_ENABLED ?= 0
@@ -54,8 +57,8 @@ unit: $(STAMP)  ## The fast tests: no Ray, under a minute
 	$(BIN)/python -m pytest tests/unit tests/property tests/oracle -m "not slow"
 
 test: check  ## Checks and all tests but the end-to-end ones
-	$(BIN)/python -m pytest tests/unit tests/property tests/oracle -m "not e2e" -n auto --dist loadscope
-	$(BIN)/python -m pytest tests/integration tests/e2e -m "not e2e"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not e2e" -n auto --dist loadscope
+	$(BIN)/python -m pytest tests/integration tests/e2e -m "not e2e" $(PARALLEL:%=--ignore=%)
 
 triton: $(STAMP)  ## The CUDA kernels under Triton's interpreter, on the CPU
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off \

@@ -4,9 +4,11 @@ A labeller's hip is not the detector's hip: views agree on the detector's, and n
 tell. What lies between the two stays with the body as it turns, so it is known from other rigs that
 were labelled the same way, and from the labels of the rig itself:
 
-    offset = (strength * prior + sum of what the labels show) / (strength + number of labels)
+    offset = (strength * prior + sqrt(n) * mean of what n labels show) / (strength + sqrt(n))
 
-Prior and strength are meta-learned. Offsets are in tenths of the torso's length, hips to shoulders.
+Prior and strength are meta-learned; the root is there because labels of one recording repeat each
+other, and so do the errors of the detector that they are compared with. Offsets are in tenths of
+the torso's length, hips to shoulders.
 """
 
 from __future__ import annotations
@@ -71,15 +73,17 @@ def settle_offsets(prior_J3: Tensor, strength: Tensor, measured_BJ3: FloatArray 
 
     Args:
         prior_J3: Of all rigs; of one row where it is the same for every joint.
-        strength: Labels that the prior is worth.
+        strength: What the prior weighs.
         measured_BJ3: What labels show, NaN where they do not; None where there are none.
     """
     if measured_BJ3 is None:
         return prior_J3
     known_BJ1 = np.isfinite(measured_BJ3).all(-1, keepdims=True)
-    total_J3 = torch.tensor(np.where(known_BJ1, measured_BJ3, 0.0).sum(0), dtype=torch.float32)
-    count_J1 = torch.tensor(known_BJ1.sum(0), dtype=torch.float32)
-    return (strength * prior_J3 + total_J3) / (strength + count_J1)
+    count_J1 = known_BJ1.sum(0)
+    mean_J3 = np.where(known_BJ1, measured_BJ3, 0.0).sum(0) / count_J1.clip(1)
+    weight_J1 = torch.tensor(np.sqrt(count_J1), dtype=torch.float32)
+    shown_J3 = torch.tensor(mean_J3, dtype=torch.float32)
+    return (strength * prior_J3 + weight_J1 * shown_J3) / (strength + weight_J1)
 
 
 def offset_loss(offsets_J3: Tensor, measured_BJ3: FloatArray) -> Tensor:

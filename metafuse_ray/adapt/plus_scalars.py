@@ -48,7 +48,7 @@ START: Mapping[str, float] = MappingProxyType(
         "point_slope_now": -1.0,
         # All fades.
         "log_floor": 0.0,
-        # Labels that the prior of the joint offsets is worth.
+        # What the prior of the joint offsets weighs, against the root of the number of labels.
         "log_strength": 2.0,
     }
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from metafuse_ray.adapt.joints import rig_detections
+from metafuse_ray.adapt.joints import own_joints, rig_detections
 from metafuse_ray.adapt.method_table import Weights, method_entry
 from metafuse_ray.adapt.rig_method import AdaptedMethod, RigTask, hide_truth
 from metafuse_ray.config.schema import Calibration, Method, RunConfig
@@ -57,6 +57,8 @@ class CellResult:
         choice: What the method chose (`AdaptedMethod.chosen`).
         test_samples: Person-frames judged.
         positions_mm: The same error by every one of ``evaluate.positions``.
+        missed: Percent of all joints that are missed and that so many views ("0" and on) find by
+            themselves; together 100 less the average JDR.
     """
 
     cell: Cell
@@ -65,12 +67,13 @@ class CellResult:
     choice: dict[str, float]
     test_samples: int
     positions_mm: dict[str, float]
+    missed: dict[str, float]
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> CellResult:
         """Build a result from what JSON holds of ``asdict``; null is NaN there."""
         cell = Cell(**{**tree["cell"], "rig": tuple(tree["cell"]["rig"])})
-        numbers = {key: _with_nan(tree[key]) for key in ("jdr", "choice", "positions_mm")}
+        numbers = {key: _with_nan(tree[key]) for key in ("jdr", "choice", "positions_mm", "missed")}
         return cls(
             cell=cell,
             mpjpe_mm=_number(tree["mpjpe_mm"]),
@@ -94,6 +97,7 @@ class CellWorker:
         self._weights = weights
         self._shards = lru_cache(maxsize=None)(self._open_shards)
         self._test_batch = lru_cache(maxsize=1)(self._load_test_batch)
+        self._own = lru_cache(maxsize=1)(self._found_alone)
         self._task = lru_cache(maxsize=1)(self._make_task)
 
     def __call__(self, cells: Sequence[Cell]) -> list[CellResult]:
@@ -109,13 +113,15 @@ class CellWorker:
         positions = position_errors(
             config.evaluate, adapted, test, joints_3d, cell.calibration, limbs
         )
+        detections_VBJ = rig_detections(test, joints_2d)
         return CellResult(
             cell=cell,
-            jdr=jdr_percent(rig_detections(test, joints_2d), skeleton),
+            jdr=jdr_percent(detections_VBJ, skeleton),
             mpjpe_mm=positions["robust"],
             choice=dict(adapted.chosen),
             test_samples=len(test),
             positions_mm=positions,
+            missed=missed_percent(detections_VBJ, self._own(cell.data, cell.fold, cell.rig)),
         )
 
     def adapt(self, cell: Cell) -> tuple[AdaptedMethod, RigBatch]:
@@ -128,6 +134,10 @@ class CellWorker:
         method = method_entry(cell.method).make(config, weights)
         task = self._task(task_of(cell))
         return method.adapt(task), self._test_batch(cell.data, cell.fold, cell.rig), task
+
+    def _found_alone(self, data: str, fold: int, rig: tuple[str, ...]) -> np.ndarray:
+        test = self._test_batch(data, fold, rig)
+        return rig_detections(test, own_joints(test))
 
     def _make_task(self, cell: Cell) -> RigTask:
         settings = self._configs[cell.data].evaluate
@@ -171,6 +181,23 @@ def jdr_percent(detections_VBJ: np.ndarray, skeleton: Skeleton) -> dict[str, flo
             rates[name] = 100 * float(np.nanmean(detections_VBJ[:, :, group]))
         rates["average"] = 100 * float(np.nanmean(detections_VBJ))
     return rates
+
+
+def missed_percent(detections_VBJ: np.ndarray, own_VBJ: np.ndarray) -> dict[str, float]:
+    """Share the missed joints out by the number of views that find them by themselves, percent.
+
+    Args:
+        detections_VBJ: Of a method; NaN where a joint does not count.
+        own_VBJ: Of every view by itself.
+    """
+    counts_VBJ = np.isfinite(detections_VBJ)
+    finding_BJ = np.nansum(own_VBJ, axis=0)
+    missed_VBJ = counts_VBJ & (detections_VBJ == 0)
+    total = max(int(counts_VBJ.sum()), 1)
+    return {
+        str(views): 100 * float((missed_VBJ & (finding_BJ == views)).sum()) / total
+        for views in range(len(own_VBJ) + 1)
+    }
 
 
 def _with_nan(tree: Mapping[str, float | None]) -> dict[str, float]:

@@ -13,6 +13,7 @@ PICTURES = {
     "frames": "Average JDR over labelled frames; bands are 95 % bootstrap intervals over rigs",
     "calibration": "Average JDR over the rotation error of the calibration",
     "positions": "MPJPE over labelled frames",
+    "remaining": "What is still missed, by how many views find the joint by themselves",
 }
 COMPARISONS = (
     ("MetaFuse", "No-Fusion", "Does the published recipe pay at all?"),

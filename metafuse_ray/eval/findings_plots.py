@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -15,6 +16,8 @@ from metafuse_ray.eval.cells import CellResult
 from metafuse_ray.eval.plots import method_style, new_figure
 from metafuse_ray.eval.results import ESTIMATED, RowKey, row_key
 
+_REMAINING = ("No-Fusion", "Robust triangulation", "MetaFuse+ hand-set", "MetaFuse+")
+"""Methods whose remaining errors are drawn."""
 Band = tuple[float, float, float, float]
 """Place along the axis, mean, and the ends of its interval."""
 Curves = dict[tuple[str, str], list[Band]]
@@ -34,7 +37,7 @@ def findings_figures(document: Mapping[str, Any]) -> dict[str, Figure]:
     panels.reverse()
     figures = {}
     for name, draw in (("frames", _draw_frames), ("calibration", _draw_calibration),
-                       ("positions", _draw_positions)):  # fmt: skip
+                       ("positions", _draw_positions), ("remaining", _draw_remaining)):  # fmt: skip
         figures[name] = figure = new_figure(4.8 * max(len(panels), 1), 4.6)
         axes_list = figure.subplots(1, max(len(panels), 1), squeeze=False)[0]
         for axes, panel in zip(axes_list, panels, strict=False):
@@ -101,6 +104,36 @@ def _draw_calibration(axes: Axes, scores: Scores) -> None:
             _draw_curve(axes, sorted(curve), label, method_style(method))
     axes.set_xlabel("rotation error of the calibration, degrees")
     axes.set_ylabel("average JDR, %")
+
+
+def _draw_remaining(axes: Axes, scores: Scores) -> None:
+    """Stack what is missed, by the number of views that find it: room that fusion still has."""
+    bars = {
+        f"{key.method}\n{_remaining_label(key)}": found
+        for key, found in scores.items()
+        if key.method in _REMAINING
+        and key.calibration in (None, "exact", ESTIMATED)
+        and (key.labelled_frames == 0 or key.calibration == ESTIMATED)
+        and key.labelled_frames in (0, 50)
+    }
+    views = sorted({name for found in bars.values() for name in found[0].missed}, key=int)
+    left = np.zeros(len(bars))
+    for number, name in enumerate(views):
+        wide = np.array([np.mean([one.missed[name] for one in found]) for found in bars.values()])
+        colour = str(0.15 + 0.65 * number / max(len(views) - 1, 1))
+        axes.barh(list(bars), wide, left=left, color=colour, label=f"{name} views find it")
+        left += wide
+    for place, total in enumerate(left):
+        axes.annotate(f" {total:.1f}", (total, place), va="center", fontsize=8)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_xlabel("missed, % of all joints")
+
+
+def _remaining_label(key: RowKey) -> str:
+    if key.calibration == ESTIMATED:
+        return f"uncalibrated, N = {key.labelled_frames}"
+    return "exact calibration" if key.calibration else ""
 
 
 def _draw_curve(axes: Axes, curve: Sequence[Band], label: str, style: tuple[str, str]) -> None:

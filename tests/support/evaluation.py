@@ -44,7 +44,13 @@ def cell_result(
         "held_out_jdr_alone": float("nan"),
     }
     return CellResult(
-        Cell((rig, "z"), frames, draw, method), rates, mpjpe_mm, choice, 100, {"robust": mpjpe_mm}
+        Cell((rig, "z"), frames, draw, method),
+        jdr=rates,
+        mpjpe_mm=mpjpe_mm,
+        choice=choice,
+        test_samples=100,
+        positions_mm={"robust": mpjpe_mm},
+        missed={"0": 1.0, "1": 99.0 - average, "2": 0.0},
     )
 
 

@@ -3,6 +3,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
+from metafuse_ray.eval.cells import missed_percent
 from metafuse_ray.eval.findings import PICTURES, findings_page, headline
 from metafuse_ray.eval.findings_plots import findings_figures
 from metafuse_ray.eval.results import plain, rows_from_cells
@@ -80,3 +81,12 @@ def test_a_figure_of_every_kind_is_drawn_with_a_panel_a_data_set():
     (calibration,) = figures["calibration"].axes
     (line,) = calibration.get_lines()
     assert np.asarray(line.get_xydata()).tolist() == [[0.0, 91.0], [0.5, 86.0], [2.0, 71.0]]
+
+
+def test_what_is_missed_is_shared_out_by_the_views_that_find_it():
+    missing = np.nan
+    own = np.array([[[1.0, 0, 0]], [[1.0, 0, missing]], [[0.0, 0, 1]]])
+    fused = np.array([[[1.0, 0, 1]], [[1.0, 1, missing]], [[0.0, 0, 0]]])
+    missed = missed_percent(fused, own)
+    assert missed == {"0": 100 * 2 / 8, "1": 100 * 1 / 8, "2": 100 * 1 / 8, "3": 0.0}
+    assert sum(missed.values()) == 100 * (1 - np.nanmean(fused))
