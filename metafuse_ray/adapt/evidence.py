@@ -135,7 +135,7 @@ def gather_evidence(batch: RigBatch, rig: Rig) -> Evidence:
     world_BJ3 = _triangulated(peaks, rig, ideal_VB33, peaks.trust)
     alone = []
     for view in batch.views:
-        trust_VBJ = peaks.trust.copy()
+        trust_VBJ = peaks.trust
         trust_VBJ[view] = 0
         others_BJ3 = _triangulated(peaks, rig, ideal_VB33, trust_VBJ)
         alone.append(_points(peaks, rig, ideal_VB33, trust_VBJ, others_BJ3))

@@ -11,6 +11,7 @@ it is differentiable in those.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from metafuse_ray.adapt.plus_scalars import Scalars
 
 FAINT = 0.02
 """Added to heights before their logarithm is taken."""
+_LEAST = 1e-9
+"""Share of a peak that is as good as none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,15 +106,16 @@ class FadingFusion:
         doubt, now_B = self._doubt_VV[view, source], self._doubt_VVB[view, source]
         weight_BJ = self._trusted(scalars, "line", source) + _fade(scalars, "line", doubt, now_B)
         sigma_B111 = _sigma(scalars, "line", doubt, now_B)[:, None, None, None]
-        ridges = []
+        logs = []
         for mode, share_BJ in enumerate(self._share_VBJK[source].unbind(-1)):
-            line_BJ3 = self._lines_VVBJK3[view, source, :, :, mode]
+            line_BJ3 = self._lines_VVBJK3[view, source, :, :, mode] / sigma_B111[..., 0]
             a, b, c = (part[..., None, None] for part in line_BJ3.unbind(-1))
-            off_BJHW = a * pixels.x_W + b * pixels.y_H[:, None] + c
-            ridges.append(
-                share_BJ[..., None, None] * torch.exp(-((off_BJHW / sigma_B111) ** 2) / 2)
-            )
-        return weight_BJ.exp() * self._seen_VB[source][:, None], torch.stack(ridges).amax(0)
+            off_BJHW = a * pixels.x_W + (b * pixels.y_H[:, None] + c)
+            log_share_BJ = share_BJ.clamp(min=_LEAST).log()
+            logs.append(log_share_BJ[..., None, None] - off_BJHW.square() / 2)
+        # The highest ridge, by one exponential instead of one a mode.
+        ridge_BJHW = reduce(torch.maximum, logs).exp()
+        return weight_BJ.exp() * self._seen_VB[source][:, None], ridge_BJHW
 
     def _bell(
         self, scalars: Scalars, name: str, points: Points, view: int, pixels: _Pixels

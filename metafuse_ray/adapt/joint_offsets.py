@@ -36,8 +36,8 @@ class BodyFrames:
     """The frames of some bodies.
 
     Attributes:
-        axes_B33: Rows: to the left, up along the spine, to the front or back (left x up), as long
-            as an offset of 1; NaN where hips or shoulders are not known.
+        axes_B33: Rows: to the left, up along the spine, to the front (left x up), as long as an
+            offset of 1; NaN where hips or shoulders are not known.
     """
 
     axes_B33: FloatArray

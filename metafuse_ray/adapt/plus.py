@@ -31,7 +31,8 @@ from metafuse_ray.pose.heatmap import translate
 _CHUNK = 32
 """Samples fused at a time."""
 _FARTHEST = 8.0
-"""Cells that an offset moves a joint at the most: one seen from close by is not known so well."""
+"""Cells that an offset moves a joint along each axis, at the most: one seen from close by is not
+known so well."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -330,7 +330,8 @@ class EvaluateConfig:
     """Person-frames of the labelled clips whose detections methods may use, at the most."""
     look_ahead: bool = True
     """Let MetaFuse+ calibrate on the detections of the test frames too (never on their labels), as
-    with a recording that is at hand; without, as for a camera that is live."""
+    with a recording that is at hand; without, as for a camera that is live. Meta-training always
+    does."""
     positions: Some[Position] = ("robust",)
     """How 3D joints are found: robust triangulation always; beside it weighted triangulation, and a
     pictorial structure model with limbs as long as those of the labelled frames."""

@@ -32,8 +32,8 @@ class RigPeriod:
 
     Attributes:
         unlabelled: Samples of the labelling period.
-        asked: Some of the samples to judge it on, whose detections it may look at.
-        labelled: Some of them, with noise on the labels; None where the rig has no labels.
+        asked: Some of the samples to judge it on, whose detections alone it may look at.
+        labelled: Some of ``unlabelled``, with noise on the labels; None where it has no labels.
         calibration: As given, with errors; None where none is.
         query_rows: Rows of the shards to judge it on, apart in time.
     """

@@ -73,7 +73,8 @@ class CellResult:
     def from_tree(cls, tree: Mapping[str, Any]) -> CellResult:
         """Build a result from what JSON holds of ``asdict``; null is NaN there."""
         cell = Cell(**{**tree["cell"], "rig": tuple(tree["cell"]["rig"])})
-        numbers = {key: _with_nan(tree[key]) for key in ("jdr", "choice", "positions_mm", "missed")}
+        names = ("jdr", "choice", "positions_mm", "missed")
+        numbers = {key: _with_nan(tree.get(key, {})) for key in names}
         return cls(
             cell=cell,
             mpjpe_mm=_number(tree["mpjpe_mm"]),

@@ -118,16 +118,21 @@ def _draw_remaining(axes: Axes, scores: Scores) -> None:
     }
     views = sorted({name for found in bars.values() for name in found[0].missed}, key=int)
     left = np.zeros(len(bars))
-    for number, name in enumerate(views):
+    for name in views:
         wide = np.array([np.mean([one.missed[name] for one in found]) for found in bars.values()])
-        colour = str(0.15 + 0.65 * number / max(len(views) - 1, 1))
-        axes.barh(list(bars), wide, left=left, color=colour, label=f"{name} views find it")
+        # By the number alone: panels of other numbers of views share the legend.
+        colour = str(0.85 - 0.7 * 0.6 ** int(name))
+        axes.barh(list(bars), wide, left=left, color=colour, label=_views_find(int(name)))
         left += wide
     for place, total in enumerate(left):
         axes.annotate(f" {total:.1f}", (total, place), va="center", fontsize=8)
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=7)
     axes.set_xlabel("missed, % of all joints")
+
+
+def _views_find(count: int) -> str:
+    return f"{count or 'no'} view{'s' * (count > 1)} find{'s' * (count < 2)} it"
 
 
 def _remaining_label(key: RowKey) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
@@ -41,12 +41,12 @@ _TRUTH, _FOUND = "white", "#35d0ff"
 
 
 def heatmap_sheet(
-    config: RunConfig, worker: CellWorker, cells: Sequence[Cell], directory: Path
+    configs: Mapping[str, RunConfig], worker: CellWorker, cells: Sequence[Cell], directory: Path
 ) -> Path | None:
     """Adapt once more on one rig and draw its heatmaps on test frames before and after fusion.
 
     Args:
-        config: The run.
+        configs: The run, for every data set by name.
         worker: Adapts as the evaluation did.
         cells: The cells of the evaluation, of which one is drawn: see `sheet_cell`.
         directory: Where the picture goes.
@@ -62,6 +62,7 @@ def heatmap_sheet(
     adapted, batch = worker.adapt(cell)
     if not isinstance(adapted, FusedRig):
         return None
+    config = configs[cell.data]
     location = config.evaluate.test_shards or config.data.shards
     shards = ShardSet.open(location, config.data.cache_dir)
     return adapted_sheet(config, cell, adapted.adapted, batch, shards, path)
@@ -116,7 +117,12 @@ def sheet_cell(cells: Sequence[Cell]) -> Cell | None:
         return None
     methods = [cell.method for cell in fusing]
     method = "MetaFuse" if "MetaFuse" in methods else methods[-1]
-    at_hand = [cell for cell in fusing if cell.method == method and cell.rig == fusing[0].rig]
+    first = fusing[0]
+    at_hand = [
+        cell
+        for cell in fusing
+        if (cell.method, cell.data, cell.rig) == (method, first.data, first.rig)
+    ]
     few = [cell for cell in at_hand if cell.labelled_frames <= _MOST_FRAMES]
     if few:
         return max(few, key=lambda cell: (cell.labelled_frames, -cell.draw))

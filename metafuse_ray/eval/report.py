@@ -110,8 +110,16 @@ def markdown(document: Mapping[str, Any], pictures: Sequence[Path]) -> str:
 
 
 def data_lines(document: Mapping[str, Any]) -> list[str]:
-    """Say on which data the figures are."""
-    data = document["data"]
+    """Say on which data the figures are, a block a data set."""
+    described = document.get("data_sets") or {"": document["data"]}
+    lines = []
+    for name, data in described.items():
+        own = _described(data)
+        lines += [f"**{name}.** {own[0]}", *own[1:]] if name else own
+    return lines
+
+
+def _described(data: Mapping[str, Any]) -> list[str]:
     lines = [f"Data: {describe(data['shards'])}."]
     if data["test"] != data["shards"]:
         lines.append(f"Test frames: {describe(data['test'])}.")
@@ -120,12 +128,13 @@ def data_lines(document: Mapping[str, Any]) -> list[str]:
         f" ({len(data['train_cameras'])} trained on); heatmaps of {data['grid'][0]} x"
         f" {data['grid'][1]}; test frames are held out as well."
     )
+    if noise := data.get("label_noise_px"):
+        lines.append(f"Labels carry noise of {noise:g} px of a 64 x 64 heatmap.")
     return lines
 
 
 def note_lines(document: Mapping[str, Any]) -> list[str]:
     """Say how to read the tables."""
-    noise = document["data"].get("label_noise_px")
     rigs = max((row["rigs"] for row in document["rows"]), default=0)
     draws = max((row["seeds"] for row in document["rows"]), default=0)
     mean = f"Means over {rigs} rigs" if rigs > 1 else "One rig"
@@ -134,7 +143,6 @@ def note_lines(document: Mapping[str, Any]) -> list[str]:
     return [
         f"{mean}{spread}. N is the number of labelled person-frames of the new rig; 'vs No-Fusion'"
         " is the difference on the same rigs (paired).",
-        *([f"Labels carry noise of {noise:g} px of a 64 x 64 heatmap."] if noise else []),
         "The 'paper' columns are the published figures, in brackets their gap to the published"
         " No-Fusion. They are of other data: levels are not comparable, only gaps between methods.",
     ]

@@ -84,7 +84,7 @@ def decode_refined(heatmaps_NJHW: Tensor, window: int = 7) -> tuple[Tensor, Tens
 
 
 def translate(heatmaps_NJHW: Tensor, shift_NJ2: Tensor) -> Tensor:
-    """Move every heatmap by (x, y) pixels, bilinearly; beyond the border it is as at the border.
+    """Move every heatmap by (x, y) pixels, bilinearly; zero comes in from beyond the border.
 
     Args:
         heatmaps_NJHW: ``(N, J, H, W)``.
@@ -97,7 +97,7 @@ def translate(heatmaps_NJHW: Tensor, shift_NJ2: Tensor) -> Tensor:
     still_M22 = torch.eye(2).to(maps_M1HW).expand(len(by_M2), 2, 2)
     theta_M23 = torch.cat([still_M22, -by_M2[:, :, None]], dim=-1)
     places = functional.affine_grid(theta_M23, list(maps_M1HW.shape), align_corners=False)
-    moved = functional.grid_sample(maps_M1HW, places, padding_mode="border", align_corners=False)
+    moved = functional.grid_sample(maps_M1HW, places, align_corners=False)
     return moved.view_as(heatmaps_NJHW)
 
 

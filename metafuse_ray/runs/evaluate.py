@@ -44,8 +44,8 @@ def evaluate(config: RunConfig) -> str:
     """Adapt every method to every rig at every N and judge it on test frames.
 
     Leaves `results.json`, `results.md` and pictures in ``output.dir``, prints the tables and says
-    where the pictures lie. Every finished cell is in `cells.jsonl` at once; with
-    ``checkpoint.resume`` a run goes on from there.
+    where the pictures lie. Every finished cell is in `cells.jsonl` at once, those that share a
+    calibration together; with ``checkpoint.resume`` a run goes on from there.
 
     Returns:
         Where `results.json` lies.
@@ -71,7 +71,7 @@ def evaluate(config: RunConfig) -> str:
         with atomic_file(path) as partial_path:
             partial_path.write_text(json.dumps(document, indent=1, allow_nan=False))
         first = [cell for cell in cells if cell.fold == 0]
-        heatmap_sheet(sets[0].config, worker(), first, folder.path)
+        heatmap_sheet({one.name: one.config for one in sets}, worker(), first, folder.path)
         pictures = _write_report(path, checkpoint_folder(sets[0].config))
     print_report(document, config.output.dir, pictures)
     return join(config.output.dir, RESULTS_FILE)

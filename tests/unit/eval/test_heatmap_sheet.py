@@ -151,7 +151,7 @@ def test_the_sheet_of_an_evaluation_is_a_png(tiny_shards, tmp_path):
         ],
     )
     cells = plan_cells(config, (shards := ShardSet.open(tiny_shards)), shards)
-    path = heatmap_sheet(config, CellWorker({"": config}, {}), cells, tmp_path)
+    path = heatmap_sheet({"": config}, CellWorker({"": config}, {}), cells, tmp_path)
     assert path == tmp_path / "heatmaps.png"
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert path.stat().st_size > 20_000
@@ -161,7 +161,7 @@ def test_without_a_method_that_fuses_there_is_no_sheet_and_no_old_one(tiny_shard
     (tmp_path / "heatmaps.png").touch()
     config = load_config(None, [f"data.shards={tiny_shards}"])
     cells = [Cell(("00_00", "00_01"), 0, 0, "No-Fusion")]
-    assert heatmap_sheet(config, CellWorker({"": config}, {}), cells, tmp_path) is None
+    assert heatmap_sheet({"": config}, CellWorker({"": config}, {}), cells, tmp_path) is None
     assert not (tmp_path / "heatmaps.png").exists()
 
 

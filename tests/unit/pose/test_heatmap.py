@@ -62,11 +62,21 @@ def test_translated_heatmaps_have_their_peaks_elsewhere():
     assert (decode_refined(moved, 9)[0] - xy - shift).abs().max() < 0.1
 
 
-def test_whole_pixels_translate_exactly_and_the_border_goes_on():
+def test_whole_pixels_translate_exactly_and_nothing_comes_in():
     heatmaps = torch.rand(1, 1, 8, 10, generator=torch.Generator().manual_seed(0))
     moved = translate(heatmaps, torch.tensor([[[3.0, -2.0]]]))
     torch.testing.assert_close(moved[..., :-2, 3:], heatmaps[..., 2:, :-3])
-    torch.testing.assert_close(moved[..., :-2, :3], heatmaps[..., 2:, :1].expand(1, 1, 6, 3))
+    assert (moved[..., :3] == 0).all()
+    assert (moved[..., -2:, :] == 0).all()
+
+
+@pytest.mark.parametrize("at", [(0, 12), (19, 12), (8, 0), (8, 23)])
+def test_peaks_at_the_border_move_inwards(at):
+    start, middle = torch.tensor(at), torch.tensor([9.5, 11.5])
+    inwards = 3 * torch.sign(middle - start)
+    heatmap = render_gaussian(start.float()[None, None], (24, 20), 1.0)
+    found, _ = decode_argmax(translate(heatmap, inwards[None, None]))
+    assert found[0, 0].tolist() == (start + inwards).tolist()
 
 
 def test_refined_is_unbiased_at_the_border():

@@ -21,7 +21,7 @@ def results(tiny_shards, tmp_path_factory):
     folder = tmp_path_factory.mktemp("benchmark")
     weights, plus = folder / "model.safetensors", folder / "plus.safetensors"
     config = load_config(
-        "configs/benchmark_32.yaml",
+        "configs/benchmark.yaml",
         [
             *(f"data.shards={tiny_shards}", f"output.dir={folder / 'out'}"),
             *(f"evaluate.checkpoint={weights}", f"evaluate.random_checkpoint={weights}"),
