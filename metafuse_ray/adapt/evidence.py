@@ -3,7 +3,7 @@
 Every view is reduced to the highest peaks of its heatmaps. A peak is a line in each other view;
 the first peaks of all views, triangulated robustly, are a point, and so are those of all but the
 view that is asked. How much a calibration is worth shows without any label, by how far confident
-peaks lie off each other's lines: over the labelling period (the doubt that
+peaks lie off each other's lines: over all samples at hand (the doubt that
 `metafuse_ray.adapt.rig_calibration` works out), and in the very sample that is fused.
 
 All lengths are cells (`metafuse_ray.adapt.crop_cameras`).

@@ -48,7 +48,7 @@ class FadingFusion:
     Args:
         heatmaps_VBJhw: The views' own heatmaps.
         evidence: What the views say of each other.
-        doubt_VV: Doubt of every pair over the labelling period, cells.
+        doubt_VV: Doubt of every pair over all samples at hand, cells.
     """
 
     def __init__(self, heatmaps_VBJhw: Tensor, evidence: Evidence, doubt_VV: np.ndarray) -> None:

@@ -60,7 +60,7 @@ class RigCalibration:
 
 @dataclass(frozen=True, eq=False)
 class _Sight:
-    """Detections and labels of a labelling period, in image pixels; NaN is not known.
+    """Detections and labels of all samples at hand, in image pixels; NaN is not known.
 
     Attributes:
         points_VN2: Positions.

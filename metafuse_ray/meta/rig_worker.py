@@ -1,4 +1,4 @@
-"""Episodes of whole rigs: calibrate from the labelling period, differentiate the query loss.
+"""Episodes of whole rigs: calibrate from all samples at hand, differentiate the query loss.
 
 The calibration does not depend on what is learned, so an actor works it out once for each of its
 rigs, and with it what the rig's labels show of the joint offsets; the outer gradient is that of the

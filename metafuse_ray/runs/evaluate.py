@@ -88,7 +88,7 @@ def _evaluate(
     left = [cell for cell in cells if cell not in file.finished]
     if len(left) < len(cells):
         _log.info("%d of %d cells are finished", len(cells) - len(left), len(cells))
-    with closing(ordered_map(worker, _together(left), config.cluster)) as found:
+    with closing(ordered_map(worker, together(left), config.cluster)) as found:
         published_s = time.monotonic()
         results = (result for results in found for result in results)
         try:
@@ -102,7 +102,7 @@ def _evaluate(
     return [file.finished[cell] for cell in cells]
 
 
-def _together(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
+def together(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
     """Group cells whose methods calibrate the same rig alike: that is done once."""
     groups: dict[Cell, list[Cell]] = {}
     for cell in cells:
