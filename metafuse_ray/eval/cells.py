@@ -17,7 +17,7 @@ from metafuse_ray.config.schema import Calibration, Method, RunConfig
 from metafuse_ray.data.open_shards import open_shards
 from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.eval.positions import position_errors, rig_limbs
+from metafuse_ray.eval.positions import position_errors
 from metafuse_ray.eval.rig_task import make_task
 from metafuse_ray.eval.rigs import test_rows
 from metafuse_ray.pose.skeleton import Skeleton
@@ -110,9 +110,8 @@ class CellWorker:
         joints_2d, joints_3d = adapted.joints(hide_truth(test, labels=True))
         config = self._configs[cell.data]
         skeleton = self._shards(cell.data, 0).skeleton
-        limbs = rig_limbs(task.labelled, adapted.calibration, skeleton)
         positions = position_errors(
-            config.evaluate, adapted, test, joints_3d, cell.calibration, limbs
+            config.evaluate, adapted, test, joints_3d, cell.calibration, task.labelled
         )
         detections_VBJ = rig_detections(test, joints_2d)
         return CellResult(

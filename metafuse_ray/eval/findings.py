@@ -40,6 +40,7 @@ _HEADLINE = (
     "MetaFuse+",
 )
 _FEW_LABELS = {0, 5, 10, 50}
+_FEW = max(_FEW_LABELS)
 _NOTHING = "–"
 
 
@@ -56,8 +57,12 @@ def findings_page(document: Mapping[str, Any], pictures: str) -> str:
         *data_lines(document),
         *note_lines(document)[:-1],
     ]
-    for name, own in parts(document):
-        rows = own["rows"]
+    for data in dict.fromkeys(row["data"] for row in document["rows"]):
+        rows = [row for row in document["rows"] if row["data"] == data]
+        name = f": {data}" if data else ""
+        if len({row["views"] for row in rows}) > 1:
+            text += [f"## Detection{name}", _views_table(rows)]
+            continue
         text += [f"## Detection{name}", _frames_table(rows)]
         text += _part("### When the calibration errs", _calibration_table(rows))
         text += _part(f"## Position{name}", _position_table(rows))
@@ -120,29 +125,43 @@ def _frames_table(rows: Sequence[Row]) -> str:
     )
 
 
-def _calibration_table(rows: Sequence[Row]) -> str:
-    """Methods and N against the calibration's error; methods that were tried with one alone."""
-    tried = {_with_frames(row) for row in rows if row["calibration"] not in (None, "exact")}
-    shown = [row for row in rows if _with_frames(row) in tried and row["calibration"] is not None]
+def _views_table(rows: Sequence[Row]) -> str:
+    """Methods, N and calibrations against the number of views."""
     return _matrix(
-        "average JDR, %", shown, _with_frames, lambda row: row["calibration"], _given_head, _rate
+        "average JDR, %", rows, _whole_name, lambda row: row["views"], _views_head, _rate
+    )
+
+
+def _calibration_table(rows: Sequence[Row]) -> str:
+    """Methods against the calibration's error, without labels."""
+    shown = [row for row in rows if row["labelled_frames"] == 0 and row["calibration"] is not None]
+    tried = {row["method"] for row in shown if row["calibration"] not in ("exact", ESTIMATED)}
+    return _matrix(
+        "average JDR, %",
+        [row for row in shown if row["method"] in tried],
+        lambda row: row["method"],
+        lambda row: row["calibration"],
+        _given_head,
+        _rate,
     )
 
 
 def _position_table(rows: Sequence[Row]) -> str:
-    """Methods against the ways to 3D, at the largest N up to 50 and without labels."""
+    """Methods against the ways to 3D, without labels and at the largest N up to 50."""
     sizes = {row["labelled_frames"] for row in rows}
-    few = [0, max((size for size in sizes if size <= 50), default=0)]
+    few = [0, max((size for size in sizes if size <= _FEW), default=0)]
     shown = [
         row
         for row in rows
-        if row["labelled_frames"] in few and row["calibration"] in (None, "exact", ESTIMATED)
+        if row["labelled_frames"] in few
+        and row["calibration"] in (None, "exact", "1", ESTIMATED)
+        and (row["method"] != "No-Fusion" or row["labelled_frames"] == 0)
     ]
     spread = [{**row, "way": way} for row in shown for way in row["positions_mm"]]
     return _matrix(
         "MPJPE, mm",
         spread,
-        _with_frames,
+        _whole_name,
         lambda row: row["way"],
         str,
         lambda row: row["positions_mm"][row["way"]],
@@ -181,7 +200,11 @@ def _answers(rows: Sequence[Row]) -> Iterator[str]:
             for row in rows
             if row["method"] == method
             for pair in row["paired"]
-            if pair["vs"] == rival and pair["metric"] == "jdr" and pair["mean"] is not None
+            if pair["vs"] == rival
+            and pair["metric"] == "jdr"
+            and pair["mean"] is not None
+            and row["labelled_frames"] <= _FEW
+            and row["calibration"] != "0.5"
         ]
         if found:
             parts_ = ", ".join(_difference(row, pair) for row, pair in found)
@@ -209,9 +232,16 @@ def _name(row: Row) -> str:
     return row["method"] + given.get(row["calibration"], "")
 
 
-def _with_frames(row: Row) -> str:
-    frames = row["labelled_frames"]
-    return row["method"] + (f", N = {frames}" if frames else "")
+def _whole_name(row: Row) -> str:
+    calibration = row["calibration"]
+    shown = _name(row)
+    if calibration not in (None, "exact", ESTIMATED):
+        shown += f", {_given_head(calibration)} off"
+    return shown + (f", N = {row['labelled_frames']}" if row["labelled_frames"] else "")
+
+
+def _views_head(views: int) -> str:
+    return f"{views} views"
 
 
 def _n_head(frames: int) -> str:

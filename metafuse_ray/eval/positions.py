@@ -17,7 +17,7 @@ from metafuse_ray.adapt.rig_method import (
 )
 from metafuse_ray.config.schema import Calibration, EvaluateConfig, Position
 from metafuse_ray.data.rig_batch import RigBatch
-from metafuse_ray.geometry.miscalibrate import align_points
+from metafuse_ray.geometry.miscalibrate import align_rig
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.pose.metrics import joint_errors
 from metafuse_ray.pose.skeleton import Skeleton
@@ -32,7 +32,7 @@ def position_errors(
     test: RigBatch,
     joints: Joints2D,
     calibration: Calibration | None,
-    limbs: LimbModel | None = None,
+    labelled: RigBatch | None = None,
 ) -> dict[str, float]:
     """Return the mean 3D joint error in mm by each of ``evaluate.positions``.
 
@@ -42,21 +42,24 @@ def position_errors(
         test: Samples with their truth.
         joints: What the method found there.
         calibration: What the method was given; an estimated rig is first laid on the true one.
-        limbs: Of the labelled samples, for ``pictorial``.
+        labelled: Samples that limbs are measured on, for ``pictorial``.
 
     Returns:
         Errors by name, ``robust`` among them; NaN without a calibration, and of ``pictorial``
         also without limbs, and for methods that have no heatmaps.
     """
     rig = adapted.calibration
+    if rig is not None and calibration == "none":
+        rig = align_rig(rig, test.rig)
+    limbs = None
+    if "pictorial" in settings.positions and test.skeleton is not None:
+        limbs = rig_limbs(labelled, rig, test.skeleton)
     ways: dict[Position, float] = {}
     for way in dict.fromkeys(("robust", *settings.positions)):
         if rig is None:
             ways[way] = float("nan")
             continue
         points = _points(way, settings, replace(test, rig=rig), joints, (adapted, limbs))
-        if calibration == "none":
-            points = align_points(points, rig, test.rig)
         ways[way] = _mean_mm(joint_errors(points, test.joints_world_BJ3), test.rig)
     return {str(way): value for way, value in ways.items()}
 

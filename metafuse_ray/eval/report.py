@@ -196,6 +196,11 @@ def _views(views: Sequence[int]) -> str:
     return ", ".join(map(str, views))
 
 
+def _file(path: str | None) -> str:
+    """Return the name of a file: where it lay says nothing to a reader elsewhere."""
+    return Path(path).name if path else ""
+
+
 def describe(source: Mapping[str, Any]) -> str:
     """Say what shards are of, from the ``source`` of their manifest."""
     if source.get("kind") == "recording":
@@ -208,9 +213,11 @@ def describe(source: Mapping[str, Any]) -> str:
         )
     if source.get("kind") == "simulated dome":
         dome = source.get("simulate", {})
-        cameras = dome.get("calibration") or f"procedural rig of {dome.get('cameras')} cameras"
+        cameras = (
+            _file(dome.get("calibration")) or f"procedural rig of {dome.get('cameras')} cameras"
+        )
         return (
-            f"simulated dome ({cameras}; {dome.get('motion') or 'procedural motion'},"
+            f"simulated dome ({cameras}; {_file(dome.get('motion')) or 'procedural motion'},"
             f" {dome.get('clips')} clips of {dome.get('frames_per_clip')} frames,"
             f" {dome.get('people')} people; virtual detectors); truth: {source.get('truth')}"
         )

@@ -6,11 +6,8 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from metafuse_ray.geometry.rig import Rig
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def turn_cameras(rig: Rig, degrees: float, random: np.random.Generator) -> Rig:
@@ -32,14 +29,13 @@ def turn_cameras(rig: Rig, degrees: float, random: np.random.Generator) -> Rig:
     return replace(rig, cameras=tuple(turned))
 
 
-def align_points(points: npt.ArrayLike, estimated: Rig, true: Rig) -> FloatArray:
-    """Bring points of an estimated rig's world into the true world, by a similarity.
+def align_rig(estimated: Rig, true: Rig) -> Rig:
+    """Bring an estimated rig, of a world of its own, into the true world, by a similarity.
 
     The similarity is the one that lays the cameras on each other: the mean of their relative
     rotations, and scale and shift by least squares over their centres. No joint takes part.
 
     Args:
-        points: ``(..., 3)`` in the estimated rig's world.
         estimated: Cameras in the order of ``true``.
         true: The true cameras.
     """
@@ -50,5 +46,9 @@ def align_points(points: npt.ArrayLike, estimated: Rig, true: Rig) -> FloatArray
     there_V3 = np.stack([camera.centre for camera in true.cameras])
     here, there = here_V3 - here_V3.mean(0), there_V3 - there_V3.mean(0)
     scale = np.sum(here * there) / np.sum(here * here)
-    turned = np.asarray(points, dtype=np.float64) @ rotation.T
-    return scale * (turned - here_V3.mean(0)) + there_V3.mean(0)
+    centre_V3 = scale * here + there_V3.mean(0)
+    cameras = []
+    for camera, centre in zip(estimated.cameras, centre_V3, strict=True):
+        R = camera.R @ rotation.T
+        cameras.append(replace(camera, R=R, t=-R @ centre))
+    return replace(true, cameras=tuple(cameras))

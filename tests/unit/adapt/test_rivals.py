@@ -18,7 +18,7 @@ from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import CalibrationError, ConfigError
 from metafuse_ray.geometry.eight_point import fundamental_from_points
 from metafuse_ray.geometry.epipolar import epipolar_distance, fundamental_matrix
-from metafuse_ray.geometry.miscalibrate import align_points, turn_cameras
+from metafuse_ray.geometry.miscalibrate import align_rig, turn_cameras
 from metafuse_ray.geometry.pencil import pencil_angles
 from tests.support.rigs import HD_LENS, ideal_pixels, random_points, random_rig
 from tests.support.scenes import exact_scene, task_of, with_false_peaks
@@ -139,8 +139,10 @@ def test_an_estimated_rig_is_laid_on_the_true_one_by_its_cameras():
     rig, points = random_rig(10), random_points(10, 5)
     spin = random_rig(11).cameras[0].R
     moved = replace(rig, cameras=tuple(_moved(camera, spin) for camera in rig.cameras))
-    there = 3.0 * (points @ spin.T + _SHIFT)
-    np.testing.assert_allclose(align_points(there, moved, rig), points, atol=1e-6)
+    laid = align_rig(moved, rig)
+    for camera, true in zip(laid.cameras, rig.cameras, strict=True):
+        np.testing.assert_allclose(camera.project(points), true.project(points), atol=1e-6)
+        np.testing.assert_allclose(camera.centre, true.centre, atol=1e-6)
 
 
 def test_label_points_stand_in_for_the_truth():

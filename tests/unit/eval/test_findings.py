@@ -44,7 +44,7 @@ def test_tables_hold_the_means_of_the_results():
 def test_questions_are_answered_with_intervals_and_those_not_evaluated_are_left_out():
     page = findings_page(_document(), "images/{}.png")
     assert "MetaFuse against No-Fusion: N = 50 +5.0 (+4.0 to +6.0)" in page
-    assert "Ahead in 2, behind in 0, of 2" in page
+    assert "Ahead in 1, behind in 0, of 1" in page
     assert "MetaFuse+" not in page
 
 
