@@ -121,3 +121,10 @@ def rig_rows(shards: ShardSet, cameras: Sequence[str], rows: np.ndarray) -> np.n
     """Keep the rows that two or more views of a rig see."""
     views = np.stack([shards.camera(name).seen[rows] for name in cameras])
     return rows[views.sum(0) >= 2]
+
+
+def thinned(rows: np.ndarray, most: int) -> np.ndarray:
+    """Return so many of the rows at the most, evenly spaced."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(int)]

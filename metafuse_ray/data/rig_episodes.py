@@ -14,7 +14,7 @@ import numpy as np
 
 from metafuse_ray.config.schema import EpisodeConfig, RunConfig
 from metafuse_ray.data.blocks import TRAIN
-from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch, rig_rows
+from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch, rig_rows, thinned
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.geometry.miscalibrate import turn_cameras
@@ -141,10 +141,3 @@ class RigEpisodes:
     def _calibration(self, true: Rig, random: np.random.Generator) -> Rig | None:
         degrees = random.uniform(0, self._settings.degrees)
         return None if random.random() < 0.5 else turn_cameras(true, degrees, random)
-
-
-def thinned(rows: np.ndarray, most: int) -> np.ndarray:
-    """Return so many of the rows at the most, evenly spaced."""
-    if len(rows) <= most:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, most).astype(int)]

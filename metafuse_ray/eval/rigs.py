@@ -9,7 +9,7 @@ import numpy as np
 
 from metafuse_ray.config.schema import EvaluateConfig
 from metafuse_ray.data.blocks import TEST, TRAIN
-from metafuse_ray.data.rig_batch import rig_rows
+from metafuse_ray.data.rig_batch import rig_rows, thinned
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ConfigError, NotEnoughFramesError
 from metafuse_ray.seeds import generator
@@ -116,7 +116,7 @@ def unlabelled_rows(
     """
     rows = rig_rows(shards, rig, shards.rows(TRAIN))
     rows = rows[np.isin(shards.samples.clip[rows], shards.samples.clip[labelled])]
-    return np.union1d(_thinned(rows, most), labelled)
+    return np.union1d(thinned(rows, most), labelled)
 
 
 def test_rows(shards: ShardSet, rig: Sequence[str], most: int, whole: bool) -> np.ndarray:
@@ -139,8 +139,4 @@ def test_rows(shards: ShardSet, rig: Sequence[str], most: int, whole: bool) -> n
             f" {' '.join(rig)}; choose other cameras",
             rig=tuple(rig),
         )
-    return _thinned(rows, most)
-
-
-def _thinned(rows: np.ndarray, most: int) -> np.ndarray:
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
+    return thinned(rows, most)

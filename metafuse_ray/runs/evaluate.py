@@ -60,7 +60,8 @@ def evaluate(config: RunConfig) -> str:
     cells = [cell for one in sets for cell in one.cells()]
     facts = run_facts(sets, weights)
     check_apart(config, [path for one in sets for path in one.checkpoints()])
-    worker = partial(CellWorker, {one.name: one.config for one in sets}, weights)
+    configs = {one.name: one.config for one in sets}
+    worker = partial(CellWorker, configs, weights)
     with working_folder(config.output.dir, _OWNED, resume=config.checkpoint.resume) as folder:
         finished = finished_cells(config, facts, folder.path / CELLS_FILE)
         start_run(config, folder)
@@ -71,7 +72,7 @@ def evaluate(config: RunConfig) -> str:
         with atomic_file(path) as partial_path:
             partial_path.write_text(json.dumps(document, indent=1, allow_nan=False))
         first = [cell for cell in cells if cell.fold == 0]
-        heatmap_sheet({one.name: one.config for one in sets}, worker(), first, folder.path)
+        heatmap_sheet(configs, worker(), first, folder.path)
         pictures = _write_report(path, checkpoint_folder(sets[0].config))
     print_report(document, config.output.dir, pictures)
     return join(config.output.dir, RESULTS_FILE)
