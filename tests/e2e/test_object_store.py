@@ -53,7 +53,11 @@ def test_from_simulation_to_results(s3: S3Server, bucket: str, tmp_path: Path) -
     )
     assert f"Pictures in {join(bucket, 'lab/results')}" in ended.out
     rows = json.loads(store.read("results/results.json"))["rows"]
-    assert {row["method"] for row in rows} == {"No-Fusion", "MetaFuse"}
+    assert sorted((row["method"], row["labelled_frames"]) for row in rows) == [
+        ("MetaFuse", 6),
+        ("No-Fusion", 0),
+        ("No-Fusion", 6),
+    ]
     # Nothing but the fetched shards was left on this machine's disk by the jobs.
     (fetched,) = cache.iterdir()
     assert {Path(name).suffix for name in left_in(fetched)} == {".arrow", ".lock"}
