@@ -2,11 +2,14 @@
 
 Layout of the folder::
 
-    rig.safetensors   omega (h, w) and theta/<target><-<source> (H W, 2, 3) of every ordered pair
-    rig.json          rig, skeleton, grid, crop, choice, test figures, provenance, digests
+    rig.safetensors   MetaFuse+: scalars (S,) and offsets (J, 3)
+                      MetaFuse: omega (h, w) and theta/<target><-<source> (H W, 2, 3) of every
+                      ordered pair
+    rig.json          method, rig, skeleton, grid, crop, test figures, provenance, digests, and
+                      what the method found: calibration and doubt, or its choice of settings
 
-Omega is shared; where it was fine-tuned as well (``adapt.lr_omega``), every target view has its
-own, ``omega/<target>``.
+MetaFuse's omega is shared; where it was fine-tuned as well (``adapt.lr_omega``), every target view
+has its own, ``omega/<target>``.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from metafuse_ray.adapt.rig import Choice
+from metafuse_ray.adapt.stored_plus import StoredPlusRig, plus_content, plus_from_content
 from metafuse_ray.adapt.stored_rig import StoredRig
 from metafuse_ray.data.sealed_json import digest, seal, unseal
 from metafuse_ray.data.storage import atomic_file, storage_errors
@@ -34,16 +38,24 @@ from metafuse_ray.shapes import Grid
 TENSOR_FILE = "rig.safetensors"
 FACTS_FILE = "rig.json"
 FORMAT = 1
+_PLUS = "MetaFuse+"
 
 
-def save_adapted_rig(directory: Path, stored: StoredRig) -> None:
+def save_adapted_rig(directory: Path, stored: StoredPlusRig | StoredRig) -> None:
     """Write `rig.safetensors` and `rig.json`, whole or not at all.
 
     Raises:
         StorageError: The disk is full or the folder cannot be written.
     """
-    data = save(_tensors(stored))
-    facts = _facts(stored) | {"tensors": {"bytes": len(data), "xxh3_64": digest(data)}}
+    if isinstance(stored, StoredPlusRig):
+        tensors, own = plus_content(stored)
+        own = {"method": _PLUS, "found": own}
+    else:
+        tensors, own = _tensors(stored), {"method": "MetaFuse", **_chosen(stored.choice)}
+    # Clones: safetensors refuses tensors that share memory.
+    data = save({name: tensor.detach().float().cpu().clone() for name, tensor in tensors.items()})
+    written = {"tensors": {"bytes": len(data), "xxh3_64": digest(data)}}
+    facts = {**_common(stored), **_without_nan(own), **written}
     # A crash between the two renames leaves a pair whose digests do not match: it is refused.
     with (
         atomic_file(directory / FACTS_FILE) as facts_path,
@@ -53,12 +65,15 @@ def save_adapted_rig(directory: Path, stored: StoredRig) -> None:
         facts_path.write_text(seal(facts), encoding="utf-8")
 
 
-def load_adapted_rig(directory: str | Path, operator: str = "auto") -> StoredRig:
+def load_adapted_rig(directory: str | Path, operator: str = "auto") -> StoredPlusRig | StoredRig:
     """Read what the adapt job left in a folder.
 
     Args:
         directory: The job's ``output.dir``, a path or a URI.
-        operator: Implementation of the fusion operator.
+        operator: Implementation of MetaFuse's fusion operator.
+
+    Returns:
+        A rig of MetaFuse+, or of MetaFuse where that was adapted.
 
     Raises:
         BundleError: A file is missing, damaged, altered or of another version.
@@ -72,10 +87,10 @@ def load_adapted_rig(directory: str | Path, operator: str = "auto") -> StoredRig
         >>> adapted = load_adapted_rig("runs/demo/adapt")
         >>> shards = ShardSet.open("runs/demo/shards")
         >>> batch = load_rig_batch(shards, adapted.rig.names, np.arange(8))
-        >>> fused_VBJHW = adapted.fuse(batch.heatmaps_VBJhw, batch.seen_VB)
+        >>> fused_VBJHW = adapted.heatmaps(batch)
         >>> fused_VBJHW.shape == batch.heatmaps_VBJhw.shape
         True
-        >>> joints_2d, joints_3d = adapted.joints(batch)  # with the lambda for each
+        >>> joints_2d, joints_3d = adapted.joints(batch)  # for 2D, and to triangulate
         >>> joints_2d.argmax_VBJ2.shape[:2] == (len(adapted.rig), 8)  # crop pixels
         True
     """
@@ -83,24 +98,26 @@ def load_adapted_rig(directory: str | Path, operator: str = "auto") -> StoredRig
         return _load(folder, operator)
 
 
-def _load(folder: Path, operator: str) -> StoredRig:
+def _load(folder: Path, operator: str) -> StoredPlusRig | StoredRig:
     facts = _read_facts(folder / FACTS_FILE)
     path = folder / TENSOR_FILE
     try:
         expected = facts["tensors"]
         rig = Rig.from_dict(facts["rig"])
         grid = (int(facts["grid"][0]), int(facts["grid"][1]))
-        models = _models(_read_tensors(path, expected), rig, grid, operator)
-        return StoredRig(
-            models=models,
-            choice=_choice(facts),
-            rig=rig,
-            skeleton=skeleton_by_name(facts["skeleton"]),
-            grid=grid,
-            crop_px=int(facts["crop_px"]),
-            provenance=facts["provenance"],
-            test=facts["test"],
-        )
+        common: dict[str, Any] = {
+            "rig": rig,
+            "skeleton": skeleton_by_name(facts["skeleton"]),
+            "grid": grid,
+            "crop_px": int(facts["crop_px"]),
+            "provenance": facts["provenance"],
+            "test": facts["test"],
+        }
+        tensors = _read_tensors(path, expected)
+        if facts["method"] == _PLUS:
+            return plus_from_content(tensors, facts["found"], **common)
+        models = _models(tensors, rig, grid, operator)
+        return StoredRig(models=models, choice=_choice(facts), **common)
     except BundleError:
         raise
     except (MetaFuseError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -123,12 +140,10 @@ def _tensors(stored: StoredRig) -> dict[str, torch.Tensor]:
         tensors |= {
             f"theta/{pair}": theta for pair, theta in zip(pairs, model.theta_VP23, strict=True)
         }
-    # Clones: safetensors refuses tensors that share memory.
-    return {name: tensor.detach().float().cpu().clone() for name, tensor in tensors.items()}
+    return tensors
 
 
-def _facts(stored: StoredRig) -> dict[str, Any]:
-    choice = stored.choice
+def _common(stored: StoredPlusRig | StoredRig) -> dict[str, Any]:
     facts = {
         "format": FORMAT,
         "rig": stored.rig.to_dict(),
@@ -136,6 +151,14 @@ def _facts(stored: StoredRig) -> dict[str, Any]:
         "joints": stored.skeleton.joints,
         "grid": stored.grid,
         "crop_px": stored.crop_px,
+        "test": stored.test,
+        "provenance": stored.provenance,
+    }
+    return _without_nan(facts)
+
+
+def _chosen(choice: Choice) -> dict[str, Any]:
+    return {
         "choice": {
             "steps": choice.setting,
             "lambda_2d": choice.self_weight_2d,
@@ -145,10 +168,7 @@ def _facts(stored: StoredRig) -> dict[str, Any]:
             "jdr_alone": choice.held_out_jdr_alone,
             "jdr_fused": choice.held_out_jdr,
         },
-        "test": stored.test,
-        "provenance": stored.provenance,
     }
-    return _without_nan(facts)
 
 
 def _choice(facts: Mapping[str, Any]) -> Choice:

@@ -10,7 +10,7 @@ lie beside detections (`metafuse_ray.adapt.joint_offsets`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from metafuse_ray.adapt.evidence import Evidence, gather_evidence
 from metafuse_ray.adapt.fading_fusion import FadingFusion
 from metafuse_ray.adapt.joint_offsets import BodyFrames, settle_offsets
 from metafuse_ray.adapt.joints import Joints2D, own_joints, seen_rows
-from metafuse_ray.adapt.plus_scalars import PlusWeights, by_name
-from metafuse_ray.adapt.rig_calibration import RigCalibration, calibrate_rig
+from metafuse_ray.adapt.plus_scalars import PlusWeights, Scalars, by_name
+from metafuse_ray.adapt.rig_calibration import Origin, calibrate_rig
 from metafuse_ray.adapt.rig_method import RigTask, with_label_points
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.geometry.doubt import PairDoubt
@@ -30,6 +30,8 @@ from metafuse_ray.pose.heatmap import translate
 
 _CHUNK = 32
 """Samples fused at a time."""
+_SILENT = -50.0
+"""Bias of a voice that is not heard."""
 _FARTHEST = 8.0
 """Cells that an offset moves a joint along each axis, at the most: one seen from close by is not
 known so well."""
@@ -46,14 +48,26 @@ class PlusRig:
         doubt_VV: See `pair_doubt`.
         offsets_J3: From what the views agree on to what is labelled: see
             `metafuse_ray.adapt.joint_offsets`.
-        chosen: What was found, for the reader.
+        origin: Where the calibration comes from: see `RigCalibration`.
+        reason: Why it could not be refined or estimated; empty where it could.
     """
 
     scalars_S: torch.Tensor
     calibration: Rig | None
     doubt_VV: np.ndarray
     offsets_J3: np.ndarray
-    chosen: Mapping[str, float] = field(default_factory=dict)
+    origin: Origin = "given"
+    reason: str = ""
+
+    @property
+    def chosen(self) -> Mapping[str, float]:
+        """What was found: whether it is calibrated, mean doubt (cells) and length of offsets."""
+        off_diagonal = self.doubt_VV[~np.eye(len(self.doubt_VV), dtype=bool)]
+        return {
+            "calibrated": float(self.origin in ("refined", "estimated")),
+            "doubt": float(np.minimum(off_diagonal, 1e3).mean()),
+            "offset": float(np.linalg.norm(self.offsets_J3, axis=1).mean()),
+        }
 
     def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
         """Find the joints of samples: for the joint detection rate, and for triangulation."""
@@ -76,12 +90,29 @@ class PlusRig:
         """Return fused heatmaps (V, B, J, H, W) float32."""
         if self.calibration is None:
             return batch.heatmaps_VBJhw
-        evidence = gather_evidence(batch, self.calibration)
+        return self._fused(batch, self.calibration, by_name(self.scalars_S))
+
+    def parts(self, batch: RigBatch, view: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the other views say together, and what a view fuses to.
+
+        (B, J, H, W) each, of the samples that the view sees.
+        """
+        rows = seen_rows(batch, view)
+        samples = batch.take(rows)
+        if self.calibration is None:
+            own_BJHW = samples.heatmaps_VBJhw[view]
+            return torch.zeros_like(own_BJHW), own_BJHW
+        scalars = by_name(self.scalars_S)
+        silent = {**scalars, "own_bias": torch.tensor(_SILENT)}
+        said = self._fused(samples, self.calibration, silent)
+        return said[view], self._fused(samples, self.calibration, scalars)[view]
+
+    def _fused(self, batch: RigBatch, calibration: Rig, scalars: Scalars) -> torch.Tensor:
+        evidence = gather_evidence(batch, calibration)
         fusion = FadingFusion(batch.heatmaps_VBJhw, evidence, self.doubt_VV)
         with torch.no_grad():
-            scalars = by_name(self.scalars_S)
             fused = [fusion.fuse_view(scalars, view) for view in batch.views]
-        shift_VBJ2 = label_shift(batch, evidence, self.calibration, self.offsets_J3)
+        shift_VBJ2 = label_shift(batch, evidence, calibration, self.offsets_J3)
         if not shift_VBJ2.any():
             return torch.stack(fused)
         pairs = zip(fused, shift_VBJ2, strict=True)
@@ -109,14 +140,7 @@ class PlusMethod:
         strength = by_name(self.weights.scalars_S)["log_strength"].exp()
         offsets_J3 = settle_offsets(self.weights.offsets_J3, strength, measured_BJ3).numpy()
         return PlusRig(
-            self.weights.scalars_S,
-            found.rig,
-            doubt_VV,
-            offsets_J3,
-            {
-                **_chosen(found, doubt_VV),
-                "offset": float(np.linalg.norm(offsets_J3, axis=1).mean()),
-            },
+            self.weights.scalars_S, found.rig, doubt_VV, offsets_J3, found.origin, found.reason
         )
 
 
@@ -157,11 +181,3 @@ def label_shift(
         shift_VBJ2 = np.where(known_VBJ1, after_VBJ2 - before_VBJ2, 0.0)
     px_per_cell = np.array([shape[-1], shape[-2]]) / CELLS
     return torch.tensor(shift_VBJ2.clip(-_FARTHEST, _FARTHEST) * px_per_cell)
-
-
-def _chosen(found: RigCalibration, doubt_VV: np.ndarray) -> dict[str, float]:
-    off = doubt_VV[~np.eye(len(doubt_VV), dtype=bool)]
-    return {
-        "calibrated": float(found.origin in ("refined", "estimated")),
-        "doubt": float(np.minimum(off, 1e3).mean()),
-    }

@@ -1,9 +1,9 @@
-"""The numbers that MetaFuse+ meta-learns over rigs: what no single rig can tell.
+"""The numbers of MetaFuse+ that hold for all rigs, and that may be meta-learned over them.
 
 With r the doubt of a pair, d that of the sample at hand, and ``floor`` = exp(log_floor), a voice
 weighs exp(bias + powers of what it saw) (r + floor)^-fade (d + floor)^-fade_now, and is spread by
-sigma^2 = exp(sigma)^2 + (exp(slope) r)^2 + (exp(slope_now) d)^2, in cells. Beside these scalars
-stand the offsets from what detectors find to what people label.
+sigma^2 = exp(sigma)^2 + (exp(slope) r)^2 + (exp(slope_now) d)^2, in cells. Beside these exponents
+stand the offsets from what detectors find to what people label, and what their prior weighs.
 """
 
 from __future__ import annotations
@@ -83,6 +83,16 @@ class PlusWeights:
     def named(self) -> dict[str, torch.Tensor]:
         """The parts, by the names that files and outer gradients know them by."""
         return {"scalars": self.scalars_S, "offsets": self.offsets_J3}
+
+
+_OF_OFFSETS = ("log_strength",)
+
+
+def without_exponents(scalars: Scalars) -> Scalars:
+    """Cut the exponents off from what is learned; what belongs to the offsets stays."""
+    return {
+        name: value if name in _OF_OFFSETS else value.detach() for name, value in scalars.items()
+    }
 
 
 def by_name(scalars_S: torch.Tensor) -> Scalars:

@@ -54,6 +54,16 @@ class AdaptedRig:
             fuse_view(batch, view, model, wanted)
         return wanted[0][0], wanted[1][0]
 
+    def parts(self, batch: RigBatch, view: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what a view collects and what it fuses to, with the lambda for 2D.
+
+        (B, J, H, W) each, of the samples that the view sees.
+        """
+        target = batch.target(view)
+        with torch.no_grad():
+            collected = self.models[view].collect(target)
+            return collected, blend(target, collected, self.choice.self_weight_2d)
+
     def heatmaps(self, batch: RigBatch) -> torch.Tensor:
         """Return the fused heatmaps (V, B, J, H, W), with the lambda for 3D."""
         fused = torch.zeros_like(batch.heatmaps_VBJhw)

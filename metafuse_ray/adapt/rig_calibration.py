@@ -39,6 +39,10 @@ _BLOCKS = 4
 """Blocks of time that are left out in turn to judge a calibration."""
 
 
+Origin = Literal["given", "refined", "estimated", "none"]
+"""Where a calibration comes from."""
+
+
 @dataclass(frozen=True, eq=False)
 class RigCalibration:
     """What is known of a rig's calibration after looking at its detections.
@@ -53,7 +57,7 @@ class RigCalibration:
     """
 
     rig: Rig | None
-    origin: Literal["given", "refined", "estimated", "none"]
+    origin: Origin
     doubt: PairDoubt
     reason: str = ""
 

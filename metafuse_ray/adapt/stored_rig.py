@@ -45,12 +45,7 @@ class StoredRig(AdaptedRig):
         Raises:
             DataError: The samples are of other cameras, in another order, or of another grid.
         """
-        if batch.rig.names != self.rig.names:
-            raise DataError(
-                f"expected the views {', '.join(self.rig.names)}, in this order, got"
-                f" {', '.join(batch.rig.names)}; load the samples of this rig",
-                cameras=batch.rig.names,
-            )
+        check_views(self.rig, batch)
         self._check_shape(batch.heatmaps_VBJhw)
         return super().joints(batch)
 
@@ -104,11 +99,38 @@ class StoredRig(AdaptedRig):
         return fused * seen_VB[view].to(own)[:, None, None, None]
 
     def _check_shape(self, heatmaps_VBJhw: torch.Tensor) -> None:
-        views, joints = len(self.rig), len(self.skeleton)
-        shape = tuple(heatmaps_VBJhw.shape)
-        if len(shape) != 5 or (shape[0], *shape[2:]) != (views, joints, *self.grid):
-            raise DataError(
-                f"expected heatmaps of {views} views (V, B, J, h, w) = ({views}, B, {joints},"
-                f" {self.grid[0]}, {self.grid[1]}), got {shape}",
-                shape=shape,
-            )
+        check_heatmaps((len(self.rig), len(self.skeleton), *self.grid), heatmaps_VBJhw)
+
+
+def check_views(rig: Rig, batch: RigBatch) -> None:
+    """Refuse samples of other cameras than a rig's, or in another order.
+
+    Raises:
+        DataError: They are.
+    """
+    if batch.rig.names != rig.names:
+        raise DataError(
+            f"expected the views {', '.join(rig.names)}, in this order, got"
+            f" {', '.join(batch.rig.names)}; load the samples of this rig",
+            cameras=batch.rig.names,
+        )
+
+
+def check_heatmaps(expected: tuple[int, int, int, int], heatmaps_VBJhw: torch.Tensor) -> None:
+    """Refuse heatmaps that are not of a rig's views, joints and grid.
+
+    Args:
+        expected: (V, J, h, w).
+        heatmaps_VBJhw: To be fused.
+
+    Raises:
+        DataError: They have another shape.
+    """
+    views, joints, height, width = expected
+    shape = tuple(heatmaps_VBJhw.shape)
+    if len(shape) != 5 or (shape[0], *shape[2:]) != expected:
+        raise DataError(
+            f"expected heatmaps of {views} views (V, B, J, h, w) = ({views}, B, {joints},"
+            f" {height}, {width}), got {shape}",
+            shape=shape,
+        )

@@ -216,14 +216,17 @@ class EpisodeConfig:
 class MetaConfig:
     """The meta-training run."""
 
-    tasks: Literal["pairs", "rigs"] = "pairs"
-    """What a task is: a camera pair (Algorithm 1) or a whole rig (MetaFuse+)."""
-    rounds: NaturalInt = 300
+    tasks: Literal["rigs", "pairs"] = "rigs"
+    """What a task is: a whole rig (MetaFuse+) or a camera pair (MetaFuse, by Algorithm 1)."""
+    rounds: NaturalInt = 100
     """Outer steps."""
     meta_batch_size: PositiveInt = 4
     """Tasks whose outer gradients one round averages; 1 is Algorithm 1."""
     rigs: PositiveInt = 32
     """Training rigs to draw tasks from, each of the training cameras (meta.tasks=rigs)."""
+    exponents: bool = False
+    """Learn the exponents of the fusion too, which are set by hand, and not only where labels lie
+    beside detections (meta.tasks=rigs); docs/decisions/plus.md has what it is worth."""
     log_every: PositiveInt = 10
     """Rounds between console lines (metrics.jsonl holds every round)."""
     max_bad_tasks: NaturalInt = 20
@@ -256,8 +259,11 @@ class AdaptConfig:
     """Regularisers of NaiveFuse ridge to choose from."""
     cameras: Some[str] | None = None
     """The rig that the adapt job adapts (names of its cameras); the first test rig where empty."""
-    frames: PositiveInt = 50
-    """Labelled person-frames that the adapt job uses."""
+    frames: NaturalInt = 50
+    """Labelled person-frames that the adapt job uses; MetaFuse+ can do without any."""
+    calibration: Literal["given", "none"] = "given"
+    """What the adapt job knows of the rig with MetaFuse+: the calibration of the shards, which it
+    refines, or none, and it is estimated."""
 
 
 Method = Literal[
@@ -283,11 +289,12 @@ class EvaluateConfig:
     """Comparison of the methods on rigs of held-out cameras."""
 
     checkpoint: Location | None = None
-    """Folder of a meta-training run, a path or a URI; {fold} in it stands for the fold's number."""
+    """Folder of a meta-training run, a path or a URI; {fold} in it stands for the fold's number.
+    MetaFuse+ takes one over rigs, MetaFuse one over pairs."""
     random_checkpoint: Location | None = None
     """Folder of a run from a random start, for the method of that name; {fold} as above."""
     plus_checkpoint: Location | None = None
-    """Folder of a run over whole rigs (meta.tasks=rigs), for MetaFuse+; {fold} as above."""
+    """Folder of a run over rigs, where evaluate.checkpoint is one over pairs; {fold} as above."""
     data_sets: dict[str, dict[str, Any]] | None = None
     """Compare on several data sets: name -> the settings that differ (``data.shards: DIR``)."""
     test_shards: Location | None = None
@@ -297,12 +304,13 @@ class EvaluateConfig:
         "NaiveFuse",
         "NaiveFuse ridge",
         "Affine",
-        "MetaFuse",
+        "Robust triangulation",
+        "MetaFuse+",
     )
     """Methods to compare."""
     labelled_frames: Some[NaturalInt] = (50, 100, 200, 500)
     """N: labelled person-frames of the new rig; at 0 stand the methods that need none."""
-    calibrations: Some[Calibration] = ("exact",)
+    calibrations: Some[Calibration] = ("exact", "none")
     """What methods that use a calibration are given: exact, degrees of rotation error (about a
     random axis of each camera), or none."""
     calibrated_labelled_frames: Some[NaturalInt] = (0,)

@@ -11,45 +11,53 @@ import numpy as np
 from rich.console import Console
 
 from metafuse_ray.adapt.adapted_file import FACTS_FILE, TENSOR_FILE
-from metafuse_ray.adapt.joints import rig_detections, rig_errors
-from metafuse_ray.adapt.rig import AdaptedRig
+from metafuse_ray.adapt.joints import rig_detections
+from metafuse_ray.adapt.rig_method import AdaptedMethod, hide_truth
+from metafuse_ray.adapt.stored_plus import StoredPlusRig
 from metafuse_ray.adapt.stored_rig import StoredRig
+from metafuse_ray.config.schema import Calibration, EvaluateConfig
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.eval.cells import jdr_percent
+from metafuse_ray.eval.heatmap_sheet import calibration_line
+from metafuse_ray.eval.positions import position_errors
 from metafuse_ray.eval.results import JDR_COLUMNS
 from metafuse_ray.eval.tables import Table, to_rich
-from metafuse_ray.pose.skeleton import Skeleton
 
 _CONSOLE_WIDTH = 100
 _NOTHING = "–"
 
 
 def rig_scores(
-    adapted: AdaptedRig, batch: RigBatch, skeleton: Skeleton, threshold_px: float
+    adapted: AdaptedMethod,
+    test: RigBatch,
+    settings: EvaluateConfig,
+    given: Calibration | None,
 ) -> dict[str, Any]:
-    """Judge an adapted rig.
+    """Judge an adapted rig as `evaluate` does.
 
     Args:
         adapted: The rig.
-        batch: Samples that it was not fitted to.
-        skeleton: Their joints.
-        threshold_px: Inlier threshold of the triangulation in crop pixels.
+        test: Samples that it was not fitted to, with their truth.
+        settings: How 3D joints are found.
+        given: What the method was given of the calibration.
 
     Returns:
         ``{"jdr": {group: percent, ..., "average": percent}, "mpjpe_mm": mm}``; NaN for what no
         sample shows.
     """
-    joints_2d, joints_3d = adapted.joints(batch)
-    errors = rig_errors(batch, joints_3d, threshold_px)
-    errors = errors[np.isfinite(errors)]
-    mpjpe = float(errors.mean()) * batch.rig.mm_per_unit if len(errors) else float("nan")
-    return {"jdr": jdr_percent(rig_detections(batch, joints_2d), skeleton), "mpjpe_mm": mpjpe}
+    joints_2d, joints_3d = adapted.joints(hide_truth(test, labels=True))
+    assert test.skeleton is not None
+    return {
+        "jdr": jdr_percent(rig_detections(test, joints_2d), test.skeleton),
+        "mpjpe_mm": position_errors(settings, adapted, test, joints_3d, given)["robust"],
+    }
 
 
-def adapt_table(stored: StoredRig) -> Table:
+def adapt_table(stored: StoredPlusRig | StoredRig) -> Table:
     """Return the rates and errors of a rig before and after fusion."""
-    choice, test, rows = stored.choice, stored.test, []
-    if np.isfinite(choice.held_out_jdr):
+    test, rows = stored.test, []
+    if isinstance(stored, StoredRig) and np.isfinite(stored.choice.held_out_jdr):
+        choice = stored.choice
         held_out = {"alone": choice.held_out_jdr_alone, "fused": choice.held_out_jdr}
         rows += [
             _row("held-out labelled", kind, {"average": rate}, None)
@@ -64,6 +72,25 @@ def adapt_table(stored: StoredRig) -> Table:
     heads = [*(f"JDR {name}, %" for name in JDR_COLUMNS), "MPJPE, mm"]
     title = f"Rig {' '.join(stored.rig.names)}"
     return Table(title, ("frames", "heatmaps", *heads), tuple(rows))
+
+
+def found_lines(stored: StoredPlusRig) -> list[str]:
+    """Say what MetaFuse+ found out about a rig."""
+    made = stored.provenance
+    lines = [
+        f"{calibration_line(stored)}, from the detections of {made['unlabelled_frames']}"
+        f" person-frames and the labels of {made['labelled_frames']}"
+        f" ({made['looked_ahead_frames']} test frames looked at, their labels never:"
+        " evaluate.look_ahead)."
+    ]
+    if stored.reason:
+        lines.append(f"It went no further because {stored.reason}.")
+    if made["calibration"] == "none" and stored.calibration is not None:
+        lines.append(
+            "An estimated calibration has a frame and a scale of its own; for the MPJPE above it"
+            " was laid on the true one."
+        )
+    return lines
 
 
 def choice_lines(stored: StoredRig) -> list[str]:
@@ -97,13 +124,16 @@ def choice_lines(stored: StoredRig) -> list[str]:
     return lines
 
 
-def print_adapt_report(stored: StoredRig, location: str, picture: Path | None) -> None:
+def print_adapt_report(
+    stored: StoredPlusRig | StoredRig, location: str, picture: Path | None
+) -> None:
     """Print the table, and last where everything lies, to standard output."""
     console = Console(width=None if sys.stdout.isatty() else _CONSOLE_WIDTH)
     table = adapt_table(stored)
     if table.rows:
         console.print(to_rich(table))
-    for line in choice_lines(stored):
+    is_plus = isinstance(stored, StoredPlusRig)
+    for line in found_lines(stored) if is_plus else choice_lines(stored):
         console.print(line, highlight=False)
     files = [TENSOR_FILE, FACTS_FILE, *([picture.name] if picture else [])]
     # Not wrapped: a path in two pieces cannot be copied.

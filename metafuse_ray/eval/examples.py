@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from metafuse_ray.adapt.rig import AdaptedRig
+from metafuse_ray.adapt.joints import Joints2D
 from metafuse_ray.data.rig_batch import RigBatch
-from metafuse_ray.models.fusion import blend
 from metafuse_ray.pose.heatmap import crop_from_heatmap, decode_argmax
 
 WANTED = {"fixed": 4, "broken": 2, "found either way": 1, "missed either way": 1}
 """Rows of the sheet by what fusion did to the joint."""
+
+
+class ShowsFusion(Protocol):
+    """An adapted rig whose fusion can be looked at."""
+
+    def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
+        """Find the joints of samples: for the joint detection rate, and for triangulation."""
+        ...
+
+    def parts(self, batch: RigBatch, view: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the other views bring to a view, and what it fuses to.
+
+        (B, J, H, W) each, of the samples that the view sees.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -71,14 +86,12 @@ def choose_examples(
     return examples, counts
 
 
-def example_panels(example: Example, adapted: AdaptedRig, batch: RigBatch) -> list[Panel]:
+def example_panels(example: Example, adapted: ShowsFusion, batch: RigBatch) -> list[Panel]:
     """Return the panels of one row: own, sources, collected, fused."""
     view, row, joint = example.view, example.row, example.joint
     sample = batch.take(np.array([row]))
     target = sample.target(view)
-    with torch.no_grad():
-        collected = adapted.models[view].collect(target)
-        fused = blend(target, collected, adapted.choice.self_weight_2d)
+    collected, fused = adapted.parts(sample, view)
     others = [other for other in batch.views if other != view]
     stack = [
         (view, target.target_BJHW),

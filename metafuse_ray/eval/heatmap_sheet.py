@@ -14,23 +14,34 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from metafuse_ray.adapt.fused_rig import FusedRig
-from metafuse_ray.adapt.joints import Joints2D, rig_detections
-from metafuse_ray.adapt.rig import AdaptedRig, fuse_view
-from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.adapt.joints import own_joints, rig_detections
+from metafuse_ray.adapt.plus import PlusRig
+from metafuse_ray.adapt.rig import AdaptedRig
+from metafuse_ray.adapt.rig_method import AdaptedMethod
+from metafuse_ray.config.schema import Method, RunConfig
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.eval.cells import Cell, CellWorker
-from metafuse_ray.eval.examples import WANTED, Example, Panel, choose_examples, example_panels
+from metafuse_ray.eval.examples import (
+    WANTED,
+    Example,
+    Panel,
+    ShowsFusion,
+    choose_examples,
+    example_panels,
+)
 from metafuse_ray.eval.plots import save_figure
 from metafuse_ray.eval.scenery import Scenery, crop_extent, open_scenery
-from metafuse_ray.models.fusion import NoFusion
 from metafuse_ray.pose.metrics import HEAD_SHARE
 from metafuse_ray.seeds import generator
 
 _log = logging.getLogger(__name__)
 SHEET_FILE = "heatmaps.png"
-_FUSING = ("NaiveFuse", "NaiveFuse ridge", "Affine", "MetaFuse", "MetaFuse random start")
-"""Methods that add up heatmaps, which a picture can show."""
+_FUSING: Sequence[Method] = (
+    *("NaiveFuse", "NaiveFuse ridge", "Affine", "MetaFuse random start", "MetaFuse"),
+    *("MetaFuse+ hand-set", "MetaFuse+"),
+)
+"""Methods that add up heatmaps, which a picture can show; the later, the rather."""
 _COLOURS = {"fixed": "#009e73", "broken": "#d55e00"}
 _MOST_FRAMES = 50
 _PANEL_IN = 1.8
@@ -60,18 +71,16 @@ def heatmap_sheet(
     if cell is None:
         return None
     adapted, batch = worker.adapt(cell)
-    if not isinstance(adapted, FusedRig):
-        return None
     config = configs[cell.data]
     location = config.evaluate.test_shards or config.data.shards
     shards = ShardSet.open(location, config.data.cache_dir)
-    return adapted_sheet(config, cell, adapted.adapted, batch, shards, path)
+    return adapted_sheet(config, cell, adapted, batch, shards, path)
 
 
 def adapted_sheet(
     config: RunConfig,
     cell: Cell,
-    adapted: AdaptedRig,
+    adapted: AdaptedRig | AdaptedMethod,
     batch: RigBatch,
     shards: ShardSet,
     path: Path,
@@ -89,11 +98,14 @@ def adapted_sheet(
         frames: What kind of samples they are, for the caption.
 
     Returns:
-        ``path``, or None where no joint of the samples is visible.
+        ``path``, or None where the rig does not fuse, or no joint of the samples is visible.
     """
-    shown, remark = _shown(adapted, config.model.self_weight)
+    to_show = _shown(adapted, config.model.self_weight)
+    if to_show is None:
+        return None
+    shown, remark = to_show
     examples, counts = choose_examples(
-        rig_detections(batch, _alone(batch)),
+        rig_detections(batch, own_joints(batch)),
         rig_detections(batch, shown.joints(batch)[0]),
         generator(config.seed, "sheet"),
     )
@@ -108,16 +120,20 @@ def adapted_sheet(
 
 
 def sheet_cell(cells: Sequence[Cell]) -> Cell | None:
-    """Choose MetaFuse, else the last method that fuses, on the first rig at the largest N <= 50.
+    """Choose MetaFuse+, else MetaFuse, else another that fuses: first rig, largest N <= 50.
 
-    At the smallest N where all are larger; None where no method fuses.
+    At the smallest N where all are larger, and without calibration rather than with one; None
+    where no method fuses.
     """
-    fusing = [cell for cell in cells if cell.method in _FUSING and cell.labelled_frames > 0]
+    fusing = [
+        cell
+        for cell in cells
+        if cell.method in _FUSING and (cell.labelled_frames > 0 or cell.calibration is not None)
+    ]
     if not fusing:
         return None
-    methods = [cell.method for cell in fusing]
-    method = "MetaFuse" if "MetaFuse" in methods else methods[-1]
-    first = fusing[0]
+    method = max((cell.method for cell in fusing), key=_FUSING.index)
+    first = next(cell for cell in fusing if cell.method == method)
     at_hand = [
         cell
         for cell in fusing
@@ -125,13 +141,16 @@ def sheet_cell(cells: Sequence[Cell]) -> Cell | None:
     ]
     few = [cell for cell in at_hand if cell.labelled_frames <= _MOST_FRAMES]
     if few:
-        return max(few, key=lambda cell: (cell.labelled_frames, -cell.draw))
+        return max(
+            few,
+            key=lambda cell: (cell.labelled_frames, cell.calibration == "none", -cell.draw),
+        )
     return min(at_hand, key=lambda cell: (cell.labelled_frames, cell.draw))
 
 
 def draw_sheet(
     examples: Sequence[Example],
-    adapted: AdaptedRig,
+    adapted: ShowsFusion,
     batch: RigBatch,
     scenery: Scenery,
     joints: Sequence[str],
@@ -174,24 +193,39 @@ def spoken(joint: str) -> str:
     return side + (joint[1:] if side else joint).lower()
 
 
-def _alone(batch: RigBatch) -> Joints2D:
-    joints = Joints2D.empty(batch)
-    for view in batch.views:
-        fuse_view(batch, view, NoFusion(), [(joints, 1.0)])
-    return joints
-
-
-def _shown(adapted: AdaptedRig, self_weight: float) -> tuple[AdaptedRig, str]:
-    """Return what to draw: with fusion switched off there would be nothing to see."""
+def _shown(
+    adapted: AdaptedRig | AdaptedMethod, self_weight: float
+) -> tuple[ShowsFusion, str] | None:
+    """Return what to draw, and what to say of it; None where there is nothing to see."""
+    if isinstance(adapted, PlusRig):
+        return adapted, calibration_line(adapted)
+    if isinstance(adapted, FusedRig):
+        adapted = adapted.adapted
+    if not isinstance(adapted, AdaptedRig):
+        return None
     chosen = adapted.choice.self_weight_2d
     if chosen < 1:
         return adapted, f"lambda {chosen:g}, chosen on held-out labelled frames"
+    # With fusion switched off there would be nothing to see.
     choice = replace(adapted.choice, self_weight_2d=self_weight)
     remark = (
         f"drawn at lambda {self_weight:g}, although held-out labelled frames chose 1"
         " (no fusion), which the tables use"
     )
     return AdaptedRig(adapted.models, choice), remark
+
+
+def calibration_line(adapted: PlusRig) -> str:
+    """Say where a rig's calibration comes from, and how far it is to be doubted."""
+    origin = {
+        "given": "calibration as given",
+        "refined": "calibration refined from the one given",
+        "estimated": "calibration estimated from nothing",
+        "none": "no calibration: every view stands alone",
+    }[adapted.origin]
+    if adapted.calibration is None:
+        return origin
+    return f"{origin}, to be doubted by {adapted.chosen['doubt']:.1f} px of a 64 x 64 heatmap"
 
 
 def _caption(

@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from metafuse_ray.data.storage import atomic_file
+from metafuse_ray.eval.results import ESTIMATED
+from metafuse_ray.eval.tables import shown_method
 
 Metric = Literal["jdr", "mpjpe_mm"]
 Row = Mapping[str, Any]
@@ -39,6 +41,7 @@ _STYLES = {
     "Robust triangulation": ("#009e73", "h"),
 }
 _OTHER_STYLE = ("#cc79a7", "P")
+_OURS = ("MetaFuse", "MetaFuse+")
 _LABELS: dict[Metric, str] = {"jdr": "average JDR, %", "mpjpe_mm": "MPJPE, mm"}
 _DIFFERENCES: dict[Metric, str] = {"jdr": "average JDR, points", "mpjpe_mm": "MPJPE, mm"}
 _BETTER: dict[Metric, str] = {"jdr": "up is better", "mpjpe_mm": "down is better"}
@@ -62,10 +65,10 @@ def comparison_figure(document: Mapping[str, Any], metric: Metric) -> Figure:
     series = _series(document["rows"])
     _plot_alone(level, document["rows"], metric)
     _plot_unlabelled(level, document["rows"], metric)
-    for number, (method, rows) in enumerate(series.items()):
+    for number, rows in enumerate(series.values()):
         shift = number - (len(series) - 1) / 2
-        _plot_method(level, method, shift, rows, _values(rows, metric))
-        _plot_method(gain, method, shift, rows, _gains(rows, metric))
+        _plot_method(level, shift, rows, _values(rows, metric))
+        _plot_method(gain, shift, rows, _gains(rows, metric))
     _plot_published(gain, document["published"], metric, series)
     gain.axhline(0, color=_STYLES["No-Fusion"][0], linewidth=1.5, zorder=1)
     for axes in (level, gain):
@@ -150,12 +153,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def _series(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the rows with labels of every method, of wrong calibrations none."""
+    """Return the rows with labels of every method by `shown_method`, of wrong calibrations none."""
     series: dict[str, list[Row]] = {}
     for row in rows:
-        calibrated = row.get("calibration") in (None, "exact")
-        if row["method"] != "No-Fusion" and row["labelled_frames"] > 0 and calibrated:
-            series.setdefault(row["method"], []).append(row)
+        not_wrong = row.get("calibration") in (None, "exact", ESTIMATED)
+        if row["method"] != "No-Fusion" and row["labelled_frames"] > 0 and not_wrong:
+            series.setdefault(shown_method(row), []).append(row)
     return series
 
 
@@ -194,9 +197,10 @@ def _plot_alone(axes: Axes, rows: Sequence[Row], metric: Metric) -> None:
 
 
 def _plot_method(
-    axes: Axes, method: str, shift: float, rows: Sequence[Row], values: list[tuple[float, float]]
+    axes: Axes, shift: float, rows: Sequence[Row], values: list[tuple[float, float]]
 ) -> None:
-    colour, marker = _STYLES.get(method, _OTHER_STYLE)
+    method = rows[0]["method"]
+    colour, marker = method_style(method)
     frames = np.array([row["labelled_frames"] for row in rows], float)
     several = any(row["rigs"] > 1 for row in rows)
     axes.errorbar(
@@ -206,11 +210,11 @@ def _plot_method(
         color=colour,
         marker=marker,
         markersize=5.5,
-        linewidth=2.4 if method == "MetaFuse" else 1.4,
+        linewidth=2.4 if method in _OURS else 1.4,
         elinewidth=1,
         capsize=2.5,
-        label=method,
-        zorder=4 if method == "MetaFuse" else 3,
+        label=shown_method(rows[0]),
+        zorder=4 if method in _OURS else 3,
     )
 
 

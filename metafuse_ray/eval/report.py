@@ -135,9 +135,16 @@ def _described(data: Mapping[str, Any]) -> list[str]:
 
 def note_lines(document: Mapping[str, Any]) -> list[str]:
     """Say how to read the tables."""
-    rigs = max((row["rigs"] for row in document["rows"]), default=0)
-    draws = max((row["seeds"] for row in document["rows"]), default=0)
+    rows = document["rows"]
+    most = {
+        data: max(row["rigs"] for row in rows if row["data"] == data)
+        for data in dict.fromkeys(row["data"] for row in rows)
+    }
+    rigs = max(most.values(), default=0)
+    draws = max((row["seeds"] for row in rows), default=0)
     mean = f"Means over {rigs} rigs" if rigs > 1 else "One rig"
+    if len(set(most.values())) > 1:
+        mean = "Means over rigs (" + ", ".join(f"{data}: {n}" for data, n in most.items()) + ")"
     mean += f" and {draws} draws of the labelled frames" if draws > 1 else ""
     spread = "; ± is the standard deviation over rigs" if rigs > 1 else ""
     return [

@@ -178,11 +178,22 @@ def refit(seen: Observations, found: Bundle, settings: CalibrateSettings | None 
 
 
 def thinned(seen: Observations, most: int) -> Observations:
-    """Keep at most so many points, evenly spaced, of those that two or more views have."""
+    """Keep at most so many points, evenly spaced, of those that two or more views have.
+
+    Points that are never grossly wrong, labels, are kept first, for up to half of the places.
+    """
     rows = np.flatnonzero(seen.known.sum(0) >= 2)
-    if len(rows) > most:
-        rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
-    return seen.take(rows)
+    if len(rows) <= most:
+        return seen.take(rows)
+    is_sure = np.zeros(len(rows), bool) if seen.tail_VN is None else seen.tail_VN[0, rows] > 1
+    sure = _evenly(rows[is_sure], most // 2)
+    return seen.take(np.union1d(sure, _evenly(rows[~is_sure], most - len(sure))))
+
+
+def _evenly(rows: npt.NDArray[np.intp], most: int) -> npt.NDArray[np.intp]:
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def _settled(

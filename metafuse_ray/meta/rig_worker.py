@@ -2,7 +2,8 @@
 
 The calibration does not depend on what is learned, so an actor works it out once for each of its
 rigs, and with it what the rig's labels show of the joint offsets; the outer gradient is that of the
-query loss with respect to all parts of `PlusWeights`.
+query loss with respect to all parts of `PlusWeights`. It is 0 for the exponents of the fusion
+unless ``meta.exponents`` asks for them too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from metafuse_ray.adapt.evidence import gather_evidence
 from metafuse_ray.adapt.fading_fusion import FAINT, FadingFusion
 from metafuse_ray.adapt.joint_offsets import offset_loss, settle_offsets
 from metafuse_ray.adapt.plus import label_shift, pair_doubt, shown_offsets
-from metafuse_ray.adapt.plus_scalars import PlusWeights, by_name
+from metafuse_ray.adapt.plus_scalars import PlusWeights, Scalars, by_name, without_exponents
 from metafuse_ray.adapt.radius_loss import radius_loss
 from metafuse_ray.adapt.rig_calibration import calibrate_rig
 from metafuse_ray.adapt.rig_method import RigTask, hide_truth
@@ -58,6 +59,7 @@ class RigWorker:
         self._shards = open_shards(config)
         self._episodes = RigEpisodes(self._shards, config.episode, config.seed)
         self._known = lru_cache(maxsize=None)(self._calibrated)
+        self._exponents = config.meta.exponents
 
     def open(self, cameras: tuple[str, ...]) -> None:
         """Open and verify the files of some cameras, before the first round needs them."""
@@ -74,7 +76,10 @@ class RigWorker:
         }
         alone = fused = _loss(query, _of_height_1(query), stride=1)
         if known.calibration is not None:
-            alone, fused = _losses(alone, query, known, PlusWeights.of(learned))
+            parts = PlusWeights.of(learned)
+            scalars = by_name(parts.scalars_S)
+            scalars = scalars if self._exponents else without_exponents(scalars)
+            alone, fused = _losses(alone, query, known, scalars, parts.offsets_J3)
         # A rig that nothing is known of teaches nothing.
         fused = fused + sum(0 * part.sum() for part in learned.values())
         gradients = torch.autograd.grad(fused, list(learned.values()))
@@ -107,17 +112,20 @@ class RigWorker:
 
 
 def _losses(
-    alone: torch.Tensor, query: RigBatch, known: _KnownRig, weights: PlusWeights
+    alone: torch.Tensor,
+    query: RigBatch,
+    known: _KnownRig,
+    scalars: Scalars,
+    prior_J3: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss of the views by themselves, and of what is fused.
 
     Both count how far labels lie off what is found, the first without offsets.
     """
     assert known.calibration is not None
-    scalars = by_name(weights.scalars_S)
     evidence = gather_evidence(query, known.calibration)
     shown_BJ3 = shown_offsets(query, evidence, known.calibration)
-    offsets_J3 = settle_offsets(weights.offsets_J3, scalars["log_strength"].exp(), known.shown_BJ3)
+    offsets_J3 = settle_offsets(prior_J3, scalars["log_strength"].exp(), known.shown_BJ3)
     # The disc about a label has a hard edge: offsets learn by their own loss.
     shift_VBJ2 = label_shift(query, evidence, known.calibration, offsets_J3.detach().numpy())
     query = replace(query, label_VBJ2=query.label_VBJ2 - shift_VBJ2.to(query.label_VBJ2))

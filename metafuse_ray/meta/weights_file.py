@@ -64,6 +64,12 @@ def load_weights(run: Path) -> FusionWeights:
     """
     path = weights_path(run)
     tensors = read_tensors(path)
+    if "scalars" in tensors:
+        raise CheckpointError(
+            f"{path} holds weights of MetaFuse+; MetaFuse needs those of a run over camera pairs:"
+            " train one with meta.tasks=pairs",
+            path=str(path),
+        )
     try:
         omega, theta = tensors["omega"], tensors["theta"]
     except KeyError as error:
@@ -77,6 +83,15 @@ def load_weights(run: Path) -> FusionWeights:
             path=str(path),
         )
     return FusionWeights(omega.float(), theta.float())
+
+
+def is_plus_run(run: Path) -> bool:
+    """Whether the weights of a run (its folder, or the file itself) are those of MetaFuse+.
+
+    Raises:
+        CheckpointError: There are none, or they are damaged.
+    """
+    return "scalars" in read_tensors(weights_path(run))
 
 
 def load_plus_weights(run: Path, joints: int) -> PlusWeights:
@@ -93,7 +108,9 @@ def load_plus_weights(run: Path, joints: int) -> PlusWeights:
     tensors = read_tensors(path)
     if "scalars" not in tensors:
         raise CheckpointError(
-            f"{path} holds no scalars of MetaFuse+; train with meta.tasks=rigs", path=str(path)
+            f"{path} holds no scalars of MetaFuse+: it is of a run over camera pairs; train one"
+            " with meta.tasks=rigs",
+            path=str(path),
         )
     if _facts(path).get("scalars") != list(START) or "offsets" not in tensors:
         raise CheckpointError(

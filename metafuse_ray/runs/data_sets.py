@@ -15,16 +15,20 @@ from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.eval.cell_plan import plan_cells
 from metafuse_ray.eval.cells import Cell
-from metafuse_ray.meta.weights_file import load_plus_weights
 from metafuse_ray.runs.test_frames import open_test_shards
-from metafuse_ray.runs.weights import load_meta_weights, refuse_trained_cameras, run_here
+from metafuse_ray.runs.weights import (
+    fold_path,
+    load_pair_weights,
+    load_rig_weights,
+    refuse_trained_cameras,
+)
 
-_CHECKPOINTS: dict[Method, str] = {
-    "MetaFuse": "checkpoint",
-    "MetaFuse random start": "random_checkpoint",
-    "MetaFuse+": "plus_checkpoint",
+_CHECKPOINTS: dict[Method, tuple[str, ...]] = {
+    "MetaFuse": ("checkpoint",),
+    "MetaFuse random start": ("random_checkpoint",),
+    "MetaFuse+": ("plus_checkpoint", "checkpoint"),
 }
-"""Setting of ``evaluate`` that names the weights of a method."""
+"""Settings of ``evaluate`` of which the first that is set names the weights of a method."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,33 +63,36 @@ class DataSet:
 
     def checkpoints(self) -> Iterator[str]:
         """Yield the runs whose weights the methods start from, in all folds."""
-        for method, key in _CHECKPOINTS.items():
-            path = getattr(self.config.evaluate, key)
+        for method, keys in _CHECKPOINTS.items():
+            path = self._path(keys)
             if path and method in self.config.evaluate.methods:
                 yield from (fold_path(path, fold) for fold in self.folds)
 
     def weights(self, fold: int) -> Weights:
-        """Load the meta-learned weights that the methods start from; see `load_meta_weights`."""
+        """Load the meta-learned weights that the methods start from; see `load_run` for errors."""
         weights: dict[Method, MetaWeights] = {}
-        for method, key in _CHECKPOINTS.items():
+        for method, keys in _CHECKPOINTS.items():
             if method in self.config.evaluate.methods:
-                weights[method] = self._load(method, key, fold)
+                weights[method] = self._load(method, keys, fold)
         return weights
 
-    def _load(self, method: Method, key: str, fold: int) -> MetaWeights:
-        path = getattr(self.config.evaluate, key)
+    def _path(self, keys: tuple[str, ...]) -> str | None:
+        paths = (getattr(self.config.evaluate, key) for key in keys)
+        return next((path for path in paths if path), None)
+
+    def _load(self, method: Method, keys: tuple[str, ...], fold: int) -> MetaWeights:
+        path = self._path(keys)
         if path is None:
             raise ConfigError(
-                f"evaluate.{key}: {method} needs meta-learned weights; set it to the output.dir of"
-                f" jobs/meta_train.py, or leave {method} out of evaluate.methods",
-                key=f"evaluate.{key}",
+                f"evaluate.{keys[-1]}: {method} needs meta-learned weights; set it to the"
+                f" output.dir of jobs/meta_train.py, or leave {method} out of evaluate.methods",
+                key=f"evaluate.{keys[-1]}",
             )
         checkpoint = fold_path(path, fold)
         if method == "MetaFuse+":
-            with run_here(checkpoint) as run:
-                weights: MetaWeights = load_plus_weights(run, len(self.shards.skeleton))
+            weights: MetaWeights = load_rig_weights(checkpoint, self.shards)
         else:
-            weights = load_meta_weights(checkpoint, self.shards)
+            weights = load_pair_weights(checkpoint, self.shards)
         refuse_trained_cameras(checkpoint, self.shards)
         return weights
 
@@ -110,17 +117,8 @@ def open_data_sets(config: RunConfig) -> list[DataSet]:
     return sets
 
 
-def fold_path(path: str, fold: int) -> str:
-    """Return a path with the number of a fold in place of ``{fold}``.
-
-    >>> fold_path("runs/meta_{fold}", 1)
-    'runs/meta_1'
-    """
-    return path.replace("{fold}", str(fold))
-
-
 def checkpoint_folder(config: RunConfig) -> str | None:
-    """Return where the run lies that MetaFuse starts from, of the first fold."""
+    """Return where the run of ``evaluate.checkpoint`` lies, of the first fold."""
     checkpoint = config.evaluate.checkpoint
     return fold_path(checkpoint, 0) if checkpoint else None
 

@@ -63,7 +63,7 @@ def evaluate(config: RunConfig) -> str:
     configs = {one.name: one.config for one in sets}
     worker = partial(CellWorker, configs, weights)
     with working_folder(config.output.dir, _OWNED, resume=config.checkpoint.resume) as folder:
-        finished = finished_cells(config, facts, folder.path / CELLS_FILE)
+        facts, finished = finished_cells(config, facts, folder.path / CELLS_FILE)
         start_run(config, folder)
         file = CellFile(folder.path / CELLS_FILE, facts, finished)
         results = _evaluate(config, worker, cells, file, folder)

@@ -36,20 +36,29 @@ def run_facts(
 
 def finished_cells(
     config: RunConfig, facts: Mapping[str, Any], path: Path
-) -> dict[Cell, CellResult]:
+) -> tuple[dict[str, Any], dict[Cell, CellResult]]:
     """Return the cells that an earlier run has finished; none without ``checkpoint.resume``.
+
+    Data sets may come and go: what is there of those that are gone is kept.
+
+    Returns:
+        What fixes the numbers of all cells (`run_facts`), and the cells.
 
     Raises:
         ConfigError: They were evaluated with other settings or data.
         DataError: The file is damaged.
     """
     if not config.checkpoint.resume:
-        return {}
+        return dict(facts), {}
     if not path.is_file():
         _log.info("no finished cells in %s: starting afresh", path)
-        return {}
+        return dict(facts), {}
     before, finished = read_cells(path)
-    different = list(_differences(before, facts))
+    different = [
+        difference
+        for name in before.keys() & facts.keys()
+        for difference in _differences(before[name], facts[name], f"{name}." if name else "")
+    ]
     if different:
         raise ConfigError(
             f"{path} holds cells of another evaluation: {'; '.join(different)}; set these as they"
@@ -57,7 +66,7 @@ def finished_cells(
             path=str(path),
             different=different,
         )
-    return finished
+    return {**before, **facts}, finished
 
 
 def _facts(one: DataSet, weights: Mapping[tuple[str, int], Weights]) -> dict[str, Any]:

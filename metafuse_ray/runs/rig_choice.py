@@ -10,7 +10,7 @@ from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.eval.rigs import draw_rigs
-from metafuse_ray.runs.weights import trained_on
+from metafuse_ray.runs.weights import adapted_run, trained_on
 
 _log = logging.getLogger(__name__)
 _KEY = "adapt.cameras"
@@ -29,11 +29,12 @@ def choose_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
     if cameras is None:
         return _first_test_rig(config, shards)
     _check_names(cameras, shards)
-    trained = trained_on(config.evaluate.checkpoint or "", shards, cameras)
+    run = adapted_run(config) or ""
+    trained = trained_on(run, shards, cameras)
     if trained:
         _log.warning(
             "%s was trained on %s: what it reaches there says nothing about new cameras",
-            config.evaluate.checkpoint,
+            run,
             ", ".join(trained),
         )
     return cameras

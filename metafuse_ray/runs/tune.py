@@ -59,7 +59,7 @@ SWEEP_FILE, RESULT_FILE, BEST_FILE = "sweep.json", "tune.json", "best.yaml"
 
 
 def tune(config: RunConfig) -> Path:
-    """Run a sweep, or go on with one, and leave its report.
+    """Run a sweep over camera pairs, whatever ``meta.tasks`` is, or go on with one, and report.
 
     Leaves `best.yaml`, which meta_train takes as it is, `tune.json`, `tune.md` and `tune.png` in
     ``output.dir``, and prints where the best settings stand.
@@ -81,12 +81,9 @@ def tune(config: RunConfig) -> Path:
             " that all nodes see; give a path there (the shards may lie at a URI)",
             key="output.dir",
         )
-    if config.meta.tasks != "pairs":
-        raise ConfigError(
-            f"meta.tasks={config.meta.tasks}: a sweep searches alpha, beta and K, which Algorithm 1"
-            " alone has; set meta.tasks=pairs",
-            key="meta.tasks",
-        )
+    # Alpha, beta and K are Algorithm 1's: MetaFuse+ has none of them.
+    replace: Any = dataclasses.replace  # pyright knows no fields of a pydantic dataclass
+    config = replace(config, meta=replace(config.meta, tasks="pairs"))
     space = search_space(config)
     shards = open_shards(config)
     sweep = plan_sweep(config, shards, space)

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from metafuse_ray.adapt.plus_scalars import PlusWeights
 from metafuse_ray.config.location import is_uri, split
+from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.data.store import fetched
 from metafuse_ray.errors import CheckpointError, ConfigError
@@ -15,29 +17,64 @@ from metafuse_ray.meta.weights_file import (
     FINAL_FOLDER,
     MODEL_FILE,
     camera_digests,
+    is_plus_run,
+    load_plus_weights,
     load_weights,
     trained_cameras,
 )
 from metafuse_ray.models.start import FusionWeights
 
 
-def load_meta_weights(checkpoint: str | None, shards: ShardSet) -> FusionWeights:
-    """Read the weights of a run over camera pairs.
+def adapted_run(config: RunConfig) -> str | None:
+    """Return the run that the adapt job starts from: one over rigs where one is named."""
+    settings = config.evaluate
+    named = settings.plus_checkpoint or settings.checkpoint
+    return fold_path(named, config.data.fold) if named else None
 
-    Args:
-        checkpoint: The run, as ``evaluate.checkpoint`` names it.
-        shards: Whose heatmaps they are to fuse.
+
+def fold_path(path: str, fold: int) -> str:
+    """Return a path with the number of a fold in place of ``{fold}``.
+
+    >>> fold_path("runs/meta_{fold}", 1)
+    'runs/meta_1'
+    """
+    return path.replace("{fold}", str(fold))
+
+
+def load_run(checkpoint: str | None, shards: ShardSet) -> PlusWeights | FusionWeights:
+    """Read the weights of a run over rigs or over camera pairs, whichever it is.
 
     Raises:
         ConfigError: No checkpoint is named.
-        CheckpointError: It is missing, damaged or of another grid.
+        CheckpointError: It is missing, damaged, or of another skeleton or grid.
     """
     if checkpoint is None:
         raise ConfigError(
-            "evaluate.checkpoint: MetaFuse needs meta-learned weights; set it to the output.dir of"
-            " jobs/meta_train.py",
+            "evaluate.checkpoint: adapting a rig needs meta-learned weights; set it to the"
+            " output.dir of jobs/meta_train.py",
             key="evaluate.checkpoint",
         )
+    with run_here(checkpoint) as run:
+        over_rigs = is_plus_run(run)
+    return (load_rig_weights if over_rigs else load_pair_weights)(checkpoint, shards)
+
+
+def load_rig_weights(checkpoint: str, shards: ShardSet) -> PlusWeights:
+    """Read the weights of a run over rigs, for MetaFuse+.
+
+    Raises:
+        CheckpointError: They are missing, damaged, of another kind or skeleton.
+    """
+    with run_here(checkpoint) as run:
+        return load_plus_weights(run, len(shards.skeleton))
+
+
+def load_pair_weights(checkpoint: str, shards: ShardSet) -> FusionWeights:
+    """Read the weights of a run over camera pairs, for MetaFuse.
+
+    Raises:
+        CheckpointError: They are missing, damaged, of another kind or grid.
+    """
     with run_here(checkpoint) as run:
         weights = load_weights(run)
     grid = tuple(weights.omega.shape)

@@ -20,8 +20,8 @@ from tests.support.jobs import left_in, run_job, succeed
 
 ROUNDS = 40
 SETTINGS = (
-    *("episode.shots=4", f"meta.rounds={ROUNDS}", "meta.meta_batch_size=1", "checkpoint.every=3"),
-    *("checkpoint.keep=2", "meta.log_every=10", "cluster.backend=in_process"),
+    *("meta.tasks=pairs", "episode.shots=4", f"meta.rounds={ROUNDS}", "meta.meta_batch_size=1"),
+    *("checkpoint.every=3", "checkpoint.keep=2", "meta.log_every=10", "cluster.backend=in_process"),
     "model.operator=torch",  # compiles nothing in each new process
 )
 

@@ -17,10 +17,14 @@ from tests.support.jobs import ROOT, TINY_DOME, Ended, left_in
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 TRAIN = (
-    *("episode.shots=4", "meta.meta_batch_size=2", "meta.log_every=1", "checkpoint.every=2"),
-    *("output.dir=run", "output.tensorboard=false", "model.operator=torch"),
+    *("meta.rigs=4", "meta.meta_batch_size=2", "meta.log_every=1", "checkpoint.every=2"),
+    *("output.dir=run", "output.tensorboard=false"),
 )
-RIG = ("evaluate.checkpoint=run", "evaluate.views=3", "adapt.folds=2", "adapt.steps=[0, 5]")
+SWEEP = (
+    *("episode.shots=4", "meta.meta_batch_size=2", "meta.log_every=1", "checkpoint.every=2"),
+    *("output.dir=sweep", "output.tensorboard=false", "model.operator=torch"),
+)
+RIG = ("evaluate.checkpoint=run", "evaluate.views=3")
 
 
 @pytest.fixture(scope="module")
@@ -81,23 +85,24 @@ def test_meta_train_tells_of_every_round(trained: Ended, shared: Path) -> None:
 def test_evaluate(trained: Ended, head: Head, shared: Path) -> None:
     ended = succeed(
         *(head, shared, "evaluate", *RIG, "output.dir=results", "evaluate.rigs=1"),
-        *("evaluate.methods=[No-Fusion, MetaFuse]", "evaluate.labelled_frames=[6]"),
+        *("evaluate.methods=[No-Fusion, MetaFuse+]", "evaluate.labelled_frames=[6]"),
         *("evaluate.test_frames=12", "cluster.actors=1"),
     )
-    assert "evaluate (cells): 2 of 2" in ended.out
+    # MetaFuse+ with the exact calibration and without one.
+    assert "evaluate (cells): 3 of 3" in ended.out
     rows = json.loads((shared / "results" / "results.json").read_text())["rows"]
-    assert {row["method"] for row in rows} == {"No-Fusion", "MetaFuse"}
+    assert {row["method"] for row in rows} == {"No-Fusion", "MetaFuse+"}
 
 
 def test_adapt(trained: Ended, head: Head, shared: Path) -> None:
     ended = succeed(head, shared, "adapt", *RIG, "output.dir=rig", "adapt.frames=8")
-    assert "adapt (fits of a view): " in ended.out
+    assert "calibrating " in ended.out
     assert {"rig.json", "rig.safetensors"} <= set(left_in(shared / "rig"))
 
 
 def test_tune(head: Head, shared: Path) -> None:
     ended = succeed(
-        *(head, shared, "tune", *TRAIN, "output.dir=sweep", "meta.rounds=2", "tune.trials=2"),
+        *(head, shared, "tune", *SWEEP, "meta.rounds=2", "tune.trials=2"),
         *("tune.first_rung=1", "tune.held_out_cameras=2", "tune.labelled_frames=5"),
         *("tune.query_frames=10", "tune.final_draws=1", "tune.inner_lr=[1, 3]"),
         *("cluster.actors=1", "cluster.cpus_per_actor=0.9"),

@@ -74,8 +74,9 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_a_folder(
 
     def config(shards: str | Path, run: str | Path, *more: str) -> RunConfig:
         places = (f"data.shards={shards}", f"output.dir={run}", f"data.cache_dir={tmp_path / 'c'}")
-        train = ("episode.shots=4", "meta.meta_batch_size=1", "cluster.backend=in_process")
-        return load_config(None, [*places, *train, "checkpoint.every=1", *tiny_settings, *more])
+        train = ("meta.tasks=pairs", "episode.shots=4", "meta.meta_batch_size=1")
+        how = ("cluster.backend=in_process", "checkpoint.every=1")
+        return load_config(None, [*places, *train, *how, *tiny_settings, *more])
 
     shards, run = join(root, "shards"), join(root, "run")
     simulate(config(shards, run))

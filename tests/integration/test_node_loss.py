@@ -31,11 +31,15 @@ TASK_S = 0.2
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head with one CPU; on the loopback interface, in a folder of its own."""
     # Not pytest's own folder: a socket's path must be short.
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
-    head = {**NODE, "num_cpus": 1, "include_dashboard": False, "temp_dir": folder}
+    # `Cluster` notes its address in the usual folder, and takes it to be there.
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    usual = Path(folder, "ray")
+    usual.mkdir()
+    head = {**NODE, "num_cpus": 1, "include_dashboard": False, "temp_dir": str(usual)}
     with runtime._loopback():
         cluster = Cluster(initialize_head=True, head_node_args=head)
         yield cluster

@@ -15,7 +15,7 @@ def test_rigs_on_actors_end_as_in_process(tiny_shards: Path, tmp_path: Path) -> 
     found = {}
     for name, where in (("here", "in_process"), ("actors", "ray")):
         config = load_config(
-            "configs/plus.yaml",
+            None,
             [
                 *(f"data.shards={tiny_shards}", f"output.dir={tmp_path / name}"),
                 *(f"cluster.backend={where}", "cluster.actors=2", "output.tensorboard=false"),

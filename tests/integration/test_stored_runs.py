@@ -37,7 +37,7 @@ def config(shards: Path, run: Path | str, *more: str) -> RunConfig:
         [
             *(f"data.shards={shards}", f"output.dir={run}", "cluster.backend=in_process"),
             *("episode.shots=4", "meta.meta_batch_size=1", "checkpoint.every=2", "meta.rounds=6"),
-            *("checkpoint.keep=2", "outer.lr=0.01", *more),
+            *("meta.tasks=pairs", "checkpoint.keep=2", "outer.lr=0.01", *more),
         ],
     )
 

@@ -25,6 +25,7 @@ def settings(shards: Path, *overrides: str) -> RunConfig:
         [
             f"data.shards={shards}",
             "seed=2",
+            "meta.tasks=pairs",
             "episode.shots=4",
             "meta.meta_batch_size=5",
             "inner.lr=0.01",

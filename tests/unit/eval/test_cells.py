@@ -23,10 +23,11 @@ from metafuse_ray.runs.evaluate import together
 @pytest.fixture
 def config(tiny_shards: Path) -> RunConfig:
     return load_config(
-        "configs/plus.yaml",
+        None,
         [
             *(f"data.shards={tiny_shards}", "evaluate.views=3", "evaluate.rigs=1"),
             *("evaluate.labelled_frames=[0, 5]", "evaluate.calibrations=[exact, 1, none]"),
+            "evaluate.methods=[No-Fusion, Robust triangulation, MetaFuse+, MetaFuse+ hand-set]",
         ],
     )
 

@@ -63,7 +63,7 @@ def test_rare_verdicts_give_fewer_rows():
     assert counts["fixed"] == 0
 
 
-def test_the_sheet_shows_metafuse_on_the_first_rig_at_the_largest_n_up_to_50():
+def test_the_sheet_shows_the_best_method_on_the_first_rig_at_the_largest_n_up_to_50():
     cells = [
         Cell(rig, frames, draw, method)
         for rig in (("a", "b"), ("c", "d"))
@@ -73,7 +73,13 @@ def test_the_sheet_shows_metafuse_on_the_first_rig_at_the_largest_n_up_to_50():
     ]
     assert sheet_cell(cells) == Cell(("a", "b"), 50, 0, "MetaFuse")
     large = [cell for cell in cells if cell.labelled_frames == 100 and cell.method != "MetaFuse"]
-    assert sheet_cell(large) == Cell(("a", "b"), 100, 0, "NaiveFuse")
+    assert sheet_cell(large) == Cell(("a", "b"), 100, 0, "Affine")
+    plus = [
+        Cell(("a", "b"), frames, 0, "MetaFuse+", calibration)
+        for frames, calibration in ((0, "exact"), (0, "none"), (50, "none"), (100, "none"))
+    ]
+    assert sheet_cell([*cells, *plus]) == plus[2]
+    assert sheet_cell([*cells, *plus[:2]]) == plus[1]
     assert sheet_cell([Cell(("a", "b"), 0, 0, "No-Fusion")]) is None
 
 

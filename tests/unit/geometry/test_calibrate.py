@@ -3,7 +3,7 @@ import pytest
 
 from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.bundle import PARAMETERS, Observations, Prior, Views, adjust
-from metafuse_ray.geometry.calibrate import CalibrateSettings, refine, self_calibrate
+from metafuse_ray.geometry.calibrate import CalibrateSettings, refine, self_calibrate, thinned
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.geometry.triangulate import reprojection_error, triangulate_dlt
@@ -170,3 +170,16 @@ def test_gross_errors_pull_where_their_tail_is_long():
         turned.append(np.linalg.norm(found.views.step_from(true)[0, :3]))
     assert turned[0] < 1e-3
     assert turned[1] > 3 * turned[0]
+
+
+@pytest.mark.parametrize(("labels", "kept"), [(30, 30), (80, 50)])
+def test_labels_are_kept_for_up_to_half_of_the_places(labels, kept):
+    count = 300
+    points = np.zeros((2, count, 2))
+    points[:, :10] = np.nan  # seen by nobody
+    tail = np.full((2, count), 0.5)
+    tail[:, -labels:] = 4.0
+    few = thinned(Observations(points, np.ones((2, count)), tail), 100)
+    assert few.points_VN2.shape[1] == 100
+    assert few.known.all()
+    assert int((few.tail_VN[0] > 1).sum()) == kept

@@ -37,6 +37,7 @@ def config(tiny_shards: Path, tmp_path: Path) -> RunConfig:
             "output.tensorboard=false",
             "cluster.backend=in_process",
             "meta.tasks=rigs",
+            "meta.exponents=true",
             "meta.rigs=3",
             "meta.rounds=2",
             "meta.meta_batch_size=2",
@@ -160,8 +161,16 @@ def test_a_run_leaves_weights_that_load(config: RunConfig) -> None:
         assert not torch.equal(found.named[name], part)
     with pytest.raises(CheckpointError, match=r"offsets of shape \(17, 3\), expected \(19, 3\)"):
         load_plus_weights(run, 19)
-    with pytest.raises(CheckpointError, match="omega"):
+    with pytest.raises(CheckpointError, match=r"train one with meta\.tasks=pairs"):
         load_weights(run)
+
+
+def test_exponents_stay_as_they_are_set_unless_asked_for(config: RunConfig) -> None:
+    fixed = replace(config, meta=replace(config.meta, exponents=False))
+    found, start = load_plus_weights(Path(meta_train(fixed)), J), PlusWeights.start(J)
+    moved_S = found.scalars_S != start.scalars_S
+    assert [name for name, moved in zip(START, moved_S, strict=True) if moved] == ["log_strength"]
+    assert (found.offsets_J3 != 0).any(1).sum() > J / 2
 
 
 def test_weights_of_another_kind_are_refused(config: RunConfig) -> None:

@@ -41,6 +41,7 @@ from metafuse_ray.runs.meta_train import meta_train
 from metafuse_ray.runs.rig_choice import choose_rig
 
 SETTINGS = (
+    "meta.tasks=pairs",
     "cluster.backend=in_process",
     "output.tensorboard=false",
     "episode.shots=4",

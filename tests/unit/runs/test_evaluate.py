@@ -93,6 +93,20 @@ def test_data_sets_have_settings_of_their_own(configure, tiny_shards, tmp_path):
     assert set(document["data_sets"]) == {"few", "more"}
 
 
+def test_data_sets_come_and_go_and_no_cell_is_lost(configure, evaluated):
+    tree = {"few": {"evaluate.test_frames": 4}, "more": {"evaluate.rigs": 2}}
+    config = configure("evaluate.methods=[No-Fusion]", "evaluate.views=2", "checkpoint.resume=true")
+    evaluate(configure_sets(config, {"few": tree["few"]}))
+    evaluate(configure_sets(config, {"more": tree["more"]}))
+    assert [cell.data for cell in evaluated] == ["few", "more", "more"]
+    evaluated.clear()
+    document = json.loads(Path(evaluate(configure_sets(config, tree))).read_text())
+    assert {row["data"] for row in document["rows"]} == {"few", "more"}
+    assert evaluated == []
+    with pytest.raises(ConfigError, match=r"few\.evaluate\.test_frames was 4, is 5"):
+        evaluate(configure_sets(config, {"few": {"evaluate.test_frames": 5}}))
+
+
 def test_a_setting_of_a_data_set_that_does_not_exist_is_refused(configure):
     config = configure_sets(configure(), {"few": {"evaluate.tset_frames": 4}})
     with pytest.raises(ConfigError, match=r"data_sets\.few: there is no setting evaluate\.tset"):

@@ -21,6 +21,7 @@ def config(shards: Path, run: Path, *more: str) -> RunConfig:
             f"data.shards={shards}",
             f"output.dir={run}",
             "cluster.backend=in_process",
+            "meta.tasks=pairs",
             "episode.shots=4",
             "meta.meta_batch_size=1",
             "checkpoint.every=1",

@@ -11,7 +11,6 @@ from metafuse_ray.config.load import load_config
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.meta.weights_file import weights_bytes
 from metafuse_ray.runs.evaluate import evaluate
-from metafuse_ray.runs.tune import tune
 
 
 @pytest.mark.parametrize("named", ["{run}", "{run}/final", "{run}/final/model.safetensors"])
@@ -23,8 +22,9 @@ def test_evaluate_does_not_write_over_the_training(
     content = weights_bytes(PlusWeights.start(17).named, 0, {"of no camera here": ""})
     (run / "final" / "model.safetensors").write_bytes(content)
     config = load_config(
-        "configs/plus.yaml",
+        None,
         [
+            "evaluate.methods=[No-Fusion, MetaFuse+]",
             *(f"data.shards={tiny_shards}", f"output.dir={run}", "evaluate.labelled_frames=[0]"),
             *(f"evaluate.plus_checkpoint={named.format(run=run)}", "evaluate.views=3"),
         ],
@@ -32,9 +32,3 @@ def test_evaluate_does_not_write_over_the_training(
     with pytest.raises(ConfigError, match=r"output.dir: .* is the folder of the meta-training run"):
         evaluate(config)
     assert not (run / "config.resolved.yaml").exists()
-
-
-def test_a_sweep_of_rigs_is_refused(tiny_shards: Path) -> None:
-    config = load_config("configs/plus.yaml", [f"data.shards={tiny_shards}"])
-    with pytest.raises(ConfigError, match=r"meta.tasks=rigs: .*; set meta.tasks=pairs"):
-        tune(config)

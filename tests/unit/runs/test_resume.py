@@ -21,8 +21,8 @@ def config(shards: Path, run: Path, *more: str) -> RunConfig:
         None,
         [
             *(f"data.shards={shards}", f"output.dir={run}", "cluster.backend=in_process"),
-            *("episode.shots=4", "meta.meta_batch_size=1", "checkpoint.every=2", "meta.rounds=5"),
-            *("outer.lr=0.01", *more),
+            *("meta.tasks=pairs", "episode.shots=4", "meta.meta_batch_size=1"),
+            *("checkpoint.every=2", "meta.rounds=5", "outer.lr=0.01", *more),
         ],
     )
 

@@ -1,0 +1,109 @@
+"""Adapting MetaFuse: fine-tune the affine transforms of every ordered pair of a rig."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from metafuse_ray.adapt.fused_rig import FusedRig
+from metafuse_ray.adapt.methods import AffineMethod
+from metafuse_ray.adapt.rig import adapt_rig, time_blocks
+from metafuse_ray.adapt.rig_method import with_label_points
+from metafuse_ray.adapt.stored_rig import StoredRig
+from metafuse_ray.adapt.watched import WatchedMethod, number_of_fits
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
+from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.errors import ConfigError, NotEnoughFramesError
+from metafuse_ray.eval.cells import Cell
+from metafuse_ray.eval.rigs import labelled_rows
+from metafuse_ray.models.start import FusionWeights
+from metafuse_ray.progress import track
+
+Stored = Callable[..., StoredRig]
+"""Takes what every stored rig has by keyword: see `StoredRig`."""
+_log = logging.getLogger(__name__)
+
+
+class PairAdaptation:
+    """A rig to be adapted, from weights that were meta-learned over camera pairs.
+
+    Args:
+        config: The run.
+        shards: Where the labelled samples are.
+        cameras: The rig.
+        weights: The start.
+
+    Raises:
+        ConfigError: No labelled frame is asked for.
+        NotEnoughFramesError: There are too few, or a camera sees nobody in them.
+    """
+
+    given = None
+    """What the method is given of the calibration: it needs none."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        shards: ShardSet,
+        cameras: tuple[str, ...],
+        weights: FusionWeights,
+    ) -> None:
+        if config.adapt.frames == 0:
+            raise ConfigError(
+                "adapt.frames=0: MetaFuse cannot be adapted without labels; label some, or start"
+                " from a run over rigs (meta.tasks=rigs), with which MetaFuse+ can",
+                key="adapt.frames",
+            )
+        self._config = config
+        self._method = AffineMethod(config, lambda _grid, _view: weights)
+        address = (config.seed, 0)
+        rows = labelled_rows(shards, cameras, config.adapt.frames, config.evaluate, address)
+        labelled = load_rig_batch(shards, cameras, rows)
+        self.own_samples = with_label_points(labelled, labelled.rig)
+        self.cell = Cell(cameras, len(labelled), 0, "MetaFuse")
+        self.labelled_clips = labelled.time_B2[:, 0]
+        self._check_views()
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What else is to be known of how it was made."""
+        return {"folds": self._config.adapt.folds}
+
+    def adapt(self) -> tuple[FusedRig, Stored]:
+        """Fine-tune, choosing the steps and lambda on held-out blocks of time.
+
+        Returns:
+            The adapted rig, and what makes it one that can be stored.
+        """
+        labelled, config = self.own_samples, self._config
+        names = " ".join(labelled.rig.names)
+        _log.info("adapting %s on %d labelled person-frames", names, len(labelled))
+        total = number_of_fits(self._method, labelled, config)
+        address = (*self.cell.rig, len(labelled), 0)
+        with closing(track(range(total), total, "adapt (fits of a view)")) as fits:
+            adapted = adapt_rig(WatchedMethod(self._method, fits), labelled, config, address)
+            next(fits, None)
+        stored = partial(StoredRig, models=adapted.models, choice=adapted.choice)
+        return FusedRig(adapted, labelled.rig), stored
+
+    def _check_views(self) -> None:
+        labelled: RigBatch = self.own_samples
+        blocks = [np.arange(0)]
+        if number_of_fits(self._method, labelled, self._config) > len(self.cell.rig):
+            blocks = time_blocks(labelled.time_B2, self._config.adapt.folds)
+        for name, seen_B in zip(self.cell.rig, labelled.seen_VB.numpy(), strict=True):
+            left = min(int(np.delete(seen_B, block).sum()) for block in blocks)
+            if left == 0:
+                raise NotEnoughFramesError(
+                    f"camera {name} sees nobody in {'some' if seen_B.any() else 'any'} of the"
+                    f" {len(labelled)} labelled frames that it would be fitted to; raise"
+                    " adapt.frames or evaluate.label_clips, or leave it out of adapt.cameras",
+                    camera=name,
+                    frames=int(seen_B.sum()),
+                )
