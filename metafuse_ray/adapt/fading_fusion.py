@@ -28,18 +28,26 @@ _LEAST = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class _Pixels:
+class Pixels:
     """The cells of a grid's columns and rows."""
 
     x_W: Tensor
     y_H: Tensor
 
     @classmethod
-    def of(cls, grid: tuple[int, int], stride: int) -> _Pixels:
+    def of(cls, grid: tuple[int, int], stride: int = 1) -> Pixels:
+        """Return those of every so many-th pixel of a grid (h, w)."""
         y_H, x_W = (
             (torch.arange(stride // 2, size, stride) + 0.5) * (CELLS / size) - 0.5 for size in grid
         )
         return cls(x_W, y_H)
+
+    def bells(self, cells_BJ2: Tensor, sigma_B11: Tensor) -> Tensor:
+        """Return Gaussians (B, J, H, W) of height 1 about places in cells."""
+        x_BJ1, y_BJ1 = cells_BJ2.split(1, -1)
+        along_x_BJW = torch.exp(-(((self.x_W - x_BJ1) / sigma_B11) ** 2) / 2)
+        along_y_BJH = torch.exp(-(((self.y_H - y_BJ1) / sigma_B11) ** 2) / 2)
+        return along_y_BJH[..., :, None] * along_x_BJW[..., None, :]
 
 
 class FadingFusion:
@@ -76,7 +84,7 @@ class FadingFusion:
             say.
         """
         views, _, _, height, width = self._heatmaps_VBJhw.shape
-        pixels = _Pixels.of((height, width), stride)
+        pixels = Pixels.of((height, width), stride)
         start = stride // 2
         own_BJHW = self._heatmaps_VBJhw[view, :, :, start::stride, start::stride]
         own_BJHW = own_BJHW / self._peak_VBJ[view][..., None, None]
@@ -101,7 +109,7 @@ class FadingFusion:
         return scalars[f"{name}_bias"] + by_peak + by_second
 
     def _ridge(
-        self, scalars: Scalars, view: int, source: int, pixels: _Pixels
+        self, scalars: Scalars, view: int, source: int, pixels: Pixels
     ) -> tuple[Tensor, Tensor]:
         doubt, now_B = self._doubt_VV[view, source], self._doubt_VVB[view, source]
         weight_BJ = self._trusted(scalars, "line", source) + _fade(scalars, "line", doubt, now_B)
@@ -118,7 +126,7 @@ class FadingFusion:
         return weight_BJ.exp() * self._seen_VB[source][:, None], ridge_BJHW
 
     def _bell(
-        self, scalars: Scalars, name: str, points: Points, view: int, pixels: _Pixels
+        self, scalars: Scalars, name: str, points: Points, view: int, pixels: Pixels
     ) -> tuple[Tensor, Tensor]:
         others = [other for other in range(len(self._doubt_VV)) if other != view]
         doubt, now_B = self._doubt_VV[view, others].mean(), _float(points.miss_B)
@@ -127,10 +135,7 @@ class FadingFusion:
         weight_BJ = weight_BJ + scalars[f"{name}_peak"] * self._log_peak_VBJ[view]
         weight_BJ = weight_BJ + _fade(scalars, "point", doubt, now_B)
         sigma_B11 = _sigma(scalars, "point", doubt, now_B)[:, None, None]
-        x_BJ1, y_BJ1 = _float(points.cells_VBJ2[view]).split(1, -1)
-        along_x_BJW = torch.exp(-(((pixels.x_W - x_BJ1) / sigma_B11) ** 2) / 2)
-        along_y_BJH = torch.exp(-(((pixels.y_H - y_BJ1) / sigma_B11) ** 2) / 2)
-        bell_BJHW = along_y_BJH[..., :, None] * along_x_BJW[..., None, :]
+        bell_BJHW = pixels.bells(_float(points.cells_VBJ2[view]), sigma_B11)
         return weight_BJ.exp() * _float(points.known_VBJ[view]), bell_BJHW
 
 

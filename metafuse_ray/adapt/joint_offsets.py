@@ -42,6 +42,11 @@ class BodyFrames:
 
     axes_B33: FloatArray
 
+    @property
+    def torso(self) -> FloatArray:
+        """Lengths (B,) of the torsos, in the unit of the joints; NaN where not known."""
+        return np.linalg.norm(self.axes_B33[:, 1], axis=-1) / _UNIT
+
     @classmethod
     def of(cls, points_BJ3: FloatArray, skeleton: Skeleton) -> BodyFrames:
         """Read them off 3D joints in any unit."""

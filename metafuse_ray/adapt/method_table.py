@@ -67,10 +67,14 @@ def _meta_fuse(name: Method) -> Callable[[RunConfig, Weights], RigMethod]:
     return make
 
 
-def _plus(_config: RunConfig, weights: Weights) -> RigMethod:
+def _plus(config: RunConfig, weights: Weights) -> RigMethod:
     learned = weights["MetaFuse+"]
     assert isinstance(learned, PlusWeights)
-    return PlusMethod(learned)
+    return PlusMethod(learned, config.evaluate.look_ahead)
+
+
+def _plus_by_hand(config: RunConfig, _weights: Weights) -> RigMethod:
+    return PlusMethod(PlusWeights.start(), config.evaluate.look_ahead)
 
 
 METHODS: Mapping[Method, MethodEntry] = MappingProxyType(
@@ -104,9 +108,7 @@ METHODS: Mapping[Method, MethodEntry] = MappingProxyType(
             lambda config, _: RobustTriangulation(config), "never", "required"
         ),
         "MetaFuse+": MethodEntry(_plus, "optional", "optional"),
-        "MetaFuse+ hand-set": MethodEntry(
-            lambda *_: PlusMethod(PlusWeights.start()), "optional", "optional"
-        ),
+        "MetaFuse+ hand-set": MethodEntry(_plus_by_hand, "optional", "optional"),
     }
 )
 

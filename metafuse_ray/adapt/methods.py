@@ -128,7 +128,7 @@ class RidgeMethod:
     @property
     def self_weights(self) -> tuple[float, ...]:
         """Values of lambda to choose from."""
-        return self.config.adapt.self_weights
+        return self.config.adapt.ridge_self_weights or self.config.adapt.self_weights
 
     def fit(self, batch: FusionBatch, view: int, random: np.random.Generator) -> Fits:
         """Yield the weights of every regulariser in ``adapt.ridges``."""

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from metafuse_ray.adapt.crop_cameras import CELLS, cells_from_world
+from metafuse_ray.adapt.across_time import steadied
+from metafuse_ray.adapt.crop_cameras import CELLS, cells_from_world, ideal_from_cells
 from metafuse_ray.adapt.evidence import Evidence, gather_evidence
-from metafuse_ray.adapt.fading_fusion import FadingFusion
+from metafuse_ray.adapt.fading_fusion import FadingFusion, Pixels
 from metafuse_ray.adapt.joint_offsets import BodyFrames, settle_offsets
-from metafuse_ray.adapt.joints import Joints2D, own_joints, seen_rows
+from metafuse_ray.adapt.joints import Joints2D, own_joints, seen_rows, triangulate_rig
 from metafuse_ray.adapt.plus_scalars import PlusWeights, Scalars, by_name
 from metafuse_ray.adapt.rig_calibration import Origin, calibrate_rig
 from metafuse_ray.adapt.rig_method import RigTask, with_label_points
@@ -32,6 +33,12 @@ _CHUNK = 32
 """Samples fused at a time."""
 _SILENT = -50.0
 """Bias of a voice that is not heard."""
+_INLIER = 5.0
+"""Cells: inlier threshold of the triangulated peaks."""
+_AROUND, _SIGMA = 1.0, 1.5
+"""Height and spread, in cells, of what the frames around say, where these are in no doubt."""
+_FAINTEST = 0.02
+"""Heights below which they are not listened to."""
 _FARTHEST = 8.0
 """Cells that an offset moves a joint along each axis, at the most: one seen from close by is not
 known so well."""
@@ -50,6 +57,7 @@ class PlusRig:
             `metafuse_ray.adapt.joint_offsets`.
         origin: Where the calibration comes from: see `RigCalibration`.
         reason: Why it could not be refined or estimated; empty where it could.
+        across_time: Whether the frames before and after have a say.
     """
 
     scalars_S: torch.Tensor
@@ -58,6 +66,7 @@ class PlusRig:
     offsets_J3: np.ndarray
     origin: Origin = "given"
     reason: str = ""
+    across_time: bool = True
 
     @property
     def chosen(self) -> Mapping[str, float]:
@@ -74,40 +83,43 @@ class PlusRig:
         if self.calibration is None:
             own = own_joints(batch)
             return own, own
-        joints = Joints2D.empty(batch)
-        for start in range(0, len(batch), _CHUNK):
-            rows = np.arange(start, min(start + _CHUNK, len(batch)))
-            part = batch.take(rows)
-            heatmaps_VBJHW = self.heatmaps(part)
-            for view in batch.views:
-                seen = seen_rows(part, view)
-                joints.put(view, rows[seen], heatmaps_VBJHW[view, seen], batch.crop_px)
-        # Fused peaks are smooth, so they are known to a fraction of a pixel.
-        joints = replace(joints, argmax_VBJ2=joints.refined_VBJ2)
+        joints = _decoded(batch, self.heatmaps(batch))
         return joints, joints
 
     def heatmaps(self, batch: RigBatch) -> torch.Tensor:
-        """Return fused heatmaps (V, B, J, H, W) float32."""
+        """Return fused heatmaps (V, B, J, H, W) float32.
+
+        The samples that are fused together help each other: see `metafuse_ray.adapt.across_time`.
+        """
         if self.calibration is None:
             return batch.heatmaps_VBJhw
         return self._fused(batch, self.calibration, by_name(self.scalars_S))
 
-    def parts(self, batch: RigBatch, view: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the other views say together, and what a view fuses to.
+    def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the other views, and frames, say together, and what a view fuses to.
 
-        (B, J, H, W) each, of the samples that the view sees.
+        (J, H, W) each.
         """
-        rows = seen_rows(batch, view)
-        samples = batch.take(rows)
+        own_JHW = batch.heatmaps_VBJhw[view, row]
         if self.calibration is None:
-            own_BJHW = samples.heatmaps_VBJhw[view]
-            return torch.zeros_like(own_BJHW), own_BJHW
+            return torch.zeros_like(own_JHW), own_JHW
         scalars = by_name(self.scalars_S)
         silent = {**scalars, "own_bias": torch.tensor(_SILENT)}
-        said = self._fused(samples, self.calibration, silent)
-        return said[view], self._fused(samples, self.calibration, scalars)[view]
+        said = self._of_frame(batch.take(np.array([row])), self.calibration, silent)
+        return said[view, 0], self._fused(batch, self.calibration, scalars)[view, row]
 
     def _fused(self, batch: RigBatch, calibration: Rig, scalars: Scalars) -> torch.Tensor:
+        chunks = [
+            np.arange(at, min(at + _CHUNK, len(batch))) for at in range(0, len(batch), _CHUNK)
+        ]
+        fused = [self._of_frame(batch.take(rows), calibration, scalars) for rows in chunks]
+        fused_VBJHW = torch.cat(fused, 1) if fused else batch.heatmaps_VBJhw
+        if self.across_time:
+            _steady(batch, calibration, fused_VBJHW)
+        return fused_VBJHW
+
+    def _of_frame(self, batch: RigBatch, calibration: Rig, scalars: Scalars) -> torch.Tensor:
+        """Fuse every sample by itself."""
         evidence = gather_evidence(batch, calibration)
         fusion = FadingFusion(batch.heatmaps_VBJhw, evidence, self.doubt_VV)
         with torch.no_grad():
@@ -125,9 +137,11 @@ class PlusMethod:
 
     Attributes:
         weights: Meta-learned, or set by hand.
+        across_time: See `PlusRig`.
     """
 
     weights: PlusWeights
+    across_time: bool = True
 
     def adapt(self, task: RigTask) -> PlusRig:
         """Refine the given calibration, or estimate one; labels and detections both count."""
@@ -140,7 +154,13 @@ class PlusMethod:
         strength = by_name(self.weights.scalars_S)["log_strength"].exp()
         offsets_J3 = settle_offsets(self.weights.offsets_J3, strength, measured_BJ3).numpy()
         return PlusRig(
-            self.weights.scalars_S, found.rig, doubt_VV, offsets_J3, found.origin, found.reason
+            scalars_S=self.weights.scalars_S,
+            calibration=found.rig,
+            doubt_VV=doubt_VV,
+            offsets_J3=offsets_J3,
+            origin=found.origin,
+            reason=found.reason,
+            across_time=self.across_time,
         )
 
 
@@ -181,3 +201,41 @@ def label_shift(
         shift_VBJ2 = np.where(known_VBJ1, after_VBJ2 - before_VBJ2, 0.0)
     px_per_cell = np.array([shape[-1], shape[-2]]) / CELLS
     return torch.tensor(shift_VBJ2.clip(-_FARTHEST, _FARTHEST) * px_per_cell)
+
+
+def _decoded(batch: RigBatch, heatmaps_VBJHW: torch.Tensor) -> Joints2D:
+    joints = Joints2D.empty(batch)
+    for view in batch.views:
+        seen = seen_rows(batch, view)
+        joints.put(view, seen, heatmaps_VBJHW[view, seen], batch.crop_px)
+    # Fused peaks are smooth, so they are known to a fraction of a pixel.
+    return replace(joints, argmax_VBJ2=joints.refined_VBJ2)
+
+
+def _steady(batch: RigBatch, calibration: Rig, fused_VBJHW: torch.Tensor) -> None:
+    """Let the frames before and after have a say too, in place."""
+    if batch.skeleton is None:
+        return
+    here = replace(batch, rig=calibration)
+    joints = _decoded(batch, fused_VBJHW)
+    points_BJ3 = triangulate_rig(here, joints, _INLIER * batch.crop_px / CELLS)
+    around = steadied(
+        points_BJ3,
+        np.square(joints.peak_VBJ).sum(0),
+        BodyFrames.of(points_BJ3, batch.skeleton).torso,
+        batch.time_B2,
+        batch.person_B,
+    )
+    weight = _AROUND / (1 + around.doubt**2) ** 2
+    if weight < _FAINTEST:
+        return
+    cells_VBJ2, known_VBJ = cells_from_world(
+        around.points_BJ3, calibration, ideal_from_cells(batch, calibration)
+    )
+    pixels = Pixels.of((fused_VBJHW.shape[-2], fused_VBJHW.shape[-1]))
+    sigma = torch.tensor(_SIGMA)
+    for view in batch.views:
+        known_BJ = known_VBJ[view]
+        cells_BJ2 = torch.tensor(np.where(known_BJ[..., None], cells_VBJ2[view], 0.0)).float()
+        share_BJ11 = torch.tensor(weight * known_BJ, dtype=torch.float32)[..., None, None]
+        fused_VBJHW[view].add_(share_BJ11 * pixels.bells(cells_BJ2, sigma)).div_(1 + share_BJ11)

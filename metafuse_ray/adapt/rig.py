@@ -54,15 +54,16 @@ class AdaptedRig:
             fuse_view(batch, view, model, wanted)
         return wanted[0][0], wanted[1][0]
 
-    def parts(self, batch: RigBatch, view: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what a view collects and what it fuses to, with the lambda for 2D.
+    def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what a view that sees a sample collects and what it fuses to, (J, H, W) each.
 
-        (B, J, H, W) each, of the samples that the view sees.
+        With the lambda for 2D.
         """
-        target = batch.target(view)
+        target = batch.take(np.array([row])).target(view)
         with torch.no_grad():
             collected = self.models[view].collect(target)
-            return collected, blend(target, collected, self.choice.self_weight_2d)
+            fused = blend(target, collected, self.choice.self_weight_2d)
+        return collected[0], fused[0]
 
     def heatmaps(self, batch: RigBatch) -> torch.Tensor:
         """Return the fused heatmaps (V, B, J, H, W), with the lambda for 3D."""

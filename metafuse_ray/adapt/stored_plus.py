@@ -99,6 +99,7 @@ def plus_content(stored: StoredPlusRig) -> tuple[dict[str, torch.Tensor], dict[s
         "calibration": None if stored.calibration is None else stored.calibration.to_dict(),
         "origin": stored.origin,
         "reason": stored.reason,
+        "across_time": stored.across_time,
         "doubt": doubt,
     }
     return tensors, facts
@@ -142,5 +143,6 @@ def plus_from_content(
         offsets_J3=tensors["offsets"].numpy(),
         origin=facts["origin"],
         reason=str(facts["reason"]),
+        across_time=bool(facts["across_time"]),
         **common,
     )

@@ -257,6 +257,8 @@ class AdaptConfig:
     """Passes over the labelled frames of NaiveFuse as published."""
     ridges: Some[PositiveFloat] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     """Regularisers of NaiveFuse ridge to choose from."""
+    ridge_self_weights: Some[Share] | None = None
+    """Values of lambda of NaiveFuse ridge to choose from; adapt.self_weights where empty."""
     cameras: Some[str] | None = None
     """The rig that the adapt job adapts (names of its cameras); the first test rig where empty."""
     frames: NaturalInt = 50
@@ -337,9 +339,9 @@ class EvaluateConfig:
     unlabelled_frames: PositiveInt = 200
     """Person-frames of the labelled clips whose detections methods may use, at the most."""
     look_ahead: bool = True
-    """Let MetaFuse+ calibrate on the detections of the test frames too (never on their labels), as
-    with a recording that is at hand; without, as for a camera that is live. Meta-training always
-    does."""
+    """Let MetaFuse+ calibrate on the detections of the test frames too (never on their labels) and
+    listen to the frames before and after, as with a recording that is at hand; without, as for a
+    camera that is live. Meta-training always calibrates so."""
     positions: Some[Position] = ("robust",)
     """How 3D joints are found: robust triangulation always; beside it weighted triangulation, and a
     pictorial structure model with limbs as long as those of the labelled frames."""

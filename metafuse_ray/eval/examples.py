@@ -23,10 +23,10 @@ class ShowsFusion(Protocol):
         """Find the joints of samples: for the joint detection rate, and for triangulation."""
         ...
 
-    def parts(self, batch: RigBatch, view: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the other views bring to a view, and what it fuses to.
+    def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what is brought to a view that sees a sample, and what it fuses to.
 
-        (B, J, H, W) each, of the samples that the view sees.
+        (J, H, W) each.
         """
         ...
 
@@ -91,15 +91,15 @@ def example_panels(example: Example, adapted: ShowsFusion, batch: RigBatch) -> l
     view, row, joint = example.view, example.row, example.joint
     sample = batch.take(np.array([row]))
     target = sample.target(view)
-    collected, fused = adapted.parts(sample, view)
+    collected, fused = adapted.parts(batch, view, row)
     others = [other for other in batch.views if other != view]
     stack = [
-        (view, target.target_BJHW),
-        *zip(others, target.sources_VBJhw, strict=True),
+        (view, target.target_BJHW[0]),
+        *((other, sources[0]) for other, sources in zip(others, target.sources_VBJhw, strict=True)),
         (view, collected),
         (view, fused),
     ]
-    return [_panel(sample, number, heatmaps[0, joint], joint) for number, heatmaps in stack]
+    return [_panel(sample, number, heatmaps[joint], joint) for number, heatmaps in stack]
 
 
 def _panel(sample: RigBatch, view: int, heatmap: torch.Tensor, joint: int) -> Panel:

@@ -94,12 +94,12 @@ def self_calibrate(
     sizes = np.asarray(image_sizes, dtype=np.float64)
     wide, narrow = settings.loss_scales[:-1], settings.loss_scales[-1:]
 
-    def adjusted(views: Views, most: int, scales: Sequence[float]) -> Bundle:
-        return _settled(thinned(seen, most), views, _loose_prior(views, sizes, settings), scales)
+    def adjusted(seen: Observations, views: Views, scales: Sequence[float]) -> Bundle:
+        return _settled(seen, views, _loose_prior(views, sizes, settings), scales)
 
     few = thinned(seen, settings.screen_points)
     tried = [
-        adjusted(views, settings.screen_points, wide)
+        adjusted(few, views, wide)
         for focal in settings.focal_starts
         for views in first_guesses(few, _intrinsics(sizes, focal), settings.seed_pairs)
     ]
@@ -112,12 +112,12 @@ def self_calibrate(
         )
     tried.sort(key=lambda bundle: bundle.cost)
     # A wide loss and few points mislead where many detections are wrong: the narrow one decides.
+    more = thinned(seen, _MORE * settings.screen_points)
     ends = [
-        adjusted(start.views, _MORE * settings.screen_points, (*wide[-1:], *narrow))
-        for start in tried[: settings.finalists]
+        adjusted(more, start.views, (*wide[-1:], *narrow)) for start in tried[: settings.finalists]
     ]
     best = min(ends, key=lambda bundle: bundle.cost)
-    return adjusted(best.views, settings.points, narrow)
+    return adjusted(thinned_but_labels(seen, settings.points), best.views, narrow)
 
 
 def refine(
@@ -138,7 +138,7 @@ def refine(
         CalibrationError: The views have no point in common.
     """
     settings = settings or CalibrateSettings()
-    whole = thinned(seen, settings.points)
+    whole = thinned_but_labels(seen, settings.points)
     if not whole.points_VN2.shape[1]:
         raise CalibrationError(
             "no joint is confidently detected in two views: nothing to refine the calibration by",
@@ -169,7 +169,7 @@ def refit(seen: Observations, found: Bundle, settings: CalibrateSettings | None 
     """Adjust a calibration to other observations: under its prior, starting where it stands."""
     settings = settings or CalibrateSettings()
     return _settled(
-        thinned(seen, settings.points),
+        thinned_but_labels(seen, settings.points),
         found.views,
         found.prior,
         settings.loss_scales[-1:],
@@ -178,16 +178,22 @@ def refit(seen: Observations, found: Bundle, settings: CalibrateSettings | None 
 
 
 def thinned(seen: Observations, most: int) -> Observations:
-    """Keep at most so many points, evenly spaced, of those that two or more views have.
+    """Keep at most so many points, evenly spaced, of those that two or more views have."""
+    return seen.take(_evenly(np.flatnonzero(seen.known.sum(0) >= 2), most))
 
-    Points that are never grossly wrong, labels, are kept first, for up to half of the places.
+
+def thinned_but_labels(seen: Observations, most: int) -> Observations:
+    """Thin out, but for points that are never grossly wrong, labels.
+
+    They get up to half of the places. Not for few points: labels often come from one moment, and
+    what is seen there alone tells a calibration from a wrong one badly.
     """
-    rows = np.flatnonzero(seen.known.sum(0) >= 2)
-    if len(rows) <= most:
-        return seen.take(rows)
-    is_sure = np.zeros(len(rows), bool) if seen.tail_VN is None else seen.tail_VN[0, rows] > 1
-    sure = _evenly(rows[is_sure], most // 2)
-    return seen.take(np.union1d(sure, _evenly(rows[~is_sure], most - len(sure))))
+    is_sure = np.zeros(seen.points_VN2.shape[1], bool)
+    if seen.tail_VN is not None:
+        is_sure = seen.tail_VN[0] > 1
+    shared = seen.known.sum(0) >= 2
+    sure = _evenly(np.flatnonzero(shared & is_sure), most // 2)
+    return seen.take(np.union1d(sure, _evenly(np.flatnonzero(shared & ~is_sure), most - len(sure))))
 
 
 def _evenly(rows: npt.NDArray[np.intp], most: int) -> npt.NDArray[np.intp]:

@@ -54,7 +54,7 @@ class PlusAdaptation:
         self._known = config.adapt.calibration
         self.given: Calibration = "exact" if self._known == "given" else "none"
         self.cell = Cell(cameras, frames, 0, "MetaFuse+", self.given)
-        self._method = PlusMethod(weights)
+        self._method = PlusMethod(weights, config.evaluate.look_ahead)
         self._task = make_task(
             replace(config, evaluate=settings),
             shards,

@@ -18,12 +18,19 @@ CROP_PX, GRID = 64, (32, 32)
 def walk(
     rig: Rig, frames: int, noise: float, seed: int = 0, joints: int = 9, clip: int = 0
 ) -> RigBatch:
-    """Return a batch with its truth; the heatmaps' peaks are off by noise, in pixels of 64."""
+    """Return someone who is here and there, frame by frame: see `sighted`."""
     random = np.random.default_rng(seed)
     person = random.uniform([-30, -85, -30], [30, 85, 30], (joints, 3))
     steps = random.normal(size=(frames, joints, 3)) * 6
     middle = random.uniform([-110, -95, -110], [110, -85, 110], (frames, 1, 3))
-    world = person + steps + middle
+    return sighted(rig, person + steps + middle, noise, random, clip)
+
+
+def sighted(
+    rig: Rig, world: np.ndarray, noise: float, random: np.random.Generator, clip: int = 0
+) -> RigBatch:
+    """Return a batch with its truth; the heatmaps' peaks are off by noise, in pixels of 64."""
+    frames = len(world)
     image = np.stack([camera.project(world) for camera in rig.cameras])
     crop = crop_transform(*person_box(image), CROP_PX)
     label = heatmap_from_crop(apply_affine(crop, image), CROP_PX, GRID)

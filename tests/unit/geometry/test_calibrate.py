@@ -3,7 +3,12 @@ import pytest
 
 from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.bundle import PARAMETERS, Observations, Prior, Views, adjust
-from metafuse_ray.geometry.calibrate import CalibrateSettings, refine, self_calibrate, thinned
+from metafuse_ray.geometry.calibrate import (
+    CalibrateSettings,
+    refine,
+    self_calibrate,
+    thinned_but_labels,
+)
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.geometry.triangulate import reprojection_error, triangulate_dlt
@@ -179,7 +184,7 @@ def test_labels_are_kept_for_up_to_half_of_the_places(labels, kept):
     points[:, :10] = np.nan  # seen by nobody
     tail = np.full((2, count), 0.5)
     tail[:, -labels:] = 4.0
-    few = thinned(Observations(points, np.ones((2, count)), tail), 100)
+    few = thinned_but_labels(Observations(points, np.ones((2, count)), tail), 100)
     assert few.points_VN2.shape[1] == 100
     assert few.known.all()
     assert int((few.tail_VN[0] > 1).sum()) == kept
