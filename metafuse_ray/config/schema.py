@@ -342,6 +342,9 @@ class EvaluateConfig:
     """Let MetaFuse+ calibrate on the detections of the test frames too (never on their labels) and
     listen to the frames before and after, as with a recording that is at hand; without, as for a
     camera that is live. Meta-training always calibrates so."""
+    around_frames: NaturalInt = 4
+    """Frames before and after each test frame that MetaFuse+ may look at beside the test frames
+    themselves, where evaluate.look_ahead lets it."""
     positions: Some[Position] = ("robust",)
     """How 3D joints are found: robust triangulation always; beside it weighted triangulation, and a
     pictorial structure model with limbs as long as those of the labelled frames."""

@@ -12,16 +12,16 @@ from rich.console import Console
 
 from metafuse_ray.adapt.adapted_file import FACTS_FILE, TENSOR_FILE
 from metafuse_ray.adapt.joints import rig_detections
-from metafuse_ray.adapt.rig_method import AdaptedMethod, hide_truth
+from metafuse_ray.adapt.rig_method import AdaptedMethod
 from metafuse_ray.adapt.stored_plus import StoredPlusRig
 from metafuse_ray.adapt.stored_rig import StoredRig
 from metafuse_ray.config.schema import Calibration, EvaluateConfig
-from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.eval.cells import jdr_percent
 from metafuse_ray.eval.heatmap_sheet import calibration_line
 from metafuse_ray.eval.positions import position_errors
 from metafuse_ray.eval.results import JDR_COLUMNS
 from metafuse_ray.eval.tables import Table, to_rich
+from metafuse_ray.eval.test_samples import TestSamples
 
 _CONSOLE_WIDTH = 100
 _NOTHING = "–"
@@ -29,7 +29,7 @@ _NOTHING = "–"
 
 def rig_scores(
     adapted: AdaptedMethod,
-    test: RigBatch,
+    test: TestSamples,
     settings: EvaluateConfig,
     given: Calibration | None,
 ) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def rig_scores(
 
     Args:
         adapted: The rig.
-        test: Samples that it was not fitted to, with their truth.
+        test: Samples that it was not fitted to.
         settings: How 3D joints are found.
         given: What the method was given of the calibration.
 
@@ -45,11 +45,12 @@ def rig_scores(
         ``{"jdr": {group: percent, ..., "average": percent}, "mpjpe_mm": mm}``; NaN for what no
         sample shows.
     """
-    joints_2d, joints_3d = adapted.joints(hide_truth(test, labels=True))
-    assert test.skeleton is not None
+    joints_2d, joints_3d = test.joints(adapted)
+    batch = test.batch
+    assert batch.skeleton is not None
     return {
-        "jdr": jdr_percent(rig_detections(test, joints_2d), test.skeleton),
-        "mpjpe_mm": position_errors(settings, adapted, test, joints_3d, given)["robust"],
+        "jdr": jdr_percent(rig_detections(batch, joints_2d), batch.skeleton),
+        "mpjpe_mm": position_errors(settings, adapted, batch, joints_3d, given)["robust"],
     }
 
 

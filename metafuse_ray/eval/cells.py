@@ -12,14 +12,14 @@ import numpy as np
 
 from metafuse_ray.adapt.joints import own_joints, rig_detections
 from metafuse_ray.adapt.method_table import Weights, method_entry
-from metafuse_ray.adapt.rig_method import AdaptedMethod, RigTask, hide_truth
+from metafuse_ray.adapt.rig_method import AdaptedMethod, RigTask
 from metafuse_ray.config.schema import Calibration, Method, RunConfig
 from metafuse_ray.data.open_shards import open_shards
-from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
+from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.eval.positions import position_errors
 from metafuse_ray.eval.rig_task import make_task
-from metafuse_ray.eval.rigs import test_rows
+from metafuse_ray.eval.test_samples import TestSamples
 from metafuse_ray.pose.skeleton import Skeleton
 
 JDR_GROUPS = ("shoulder", "knee", "ankle")
@@ -97,7 +97,7 @@ class CellWorker:
         self._configs = configs
         self._weights = weights
         self._shards = lru_cache(maxsize=None)(self._open_shards)
-        self._test_batch = lru_cache(maxsize=1)(self._load_test_batch)
+        self._test = lru_cache(maxsize=1)(self._load_test)
         self._own = lru_cache(maxsize=1)(self._found_alone)
         self._task = lru_cache(maxsize=1)(self._make_task)
 
@@ -107,7 +107,7 @@ class CellWorker:
 
     def _judged(self, cell: Cell) -> CellResult:
         adapted, test, task = self._adapt(cell)
-        joints_2d, joints_3d = adapted.joints(hide_truth(test, labels=True))
+        joints_2d, joints_3d = self._test(cell.data, cell.fold, cell.rig).joints(adapted)
         config = self._configs[cell.data]
         skeleton = self._shards(cell.data, 0).skeleton
         positions = position_errors(
@@ -133,10 +133,10 @@ class CellWorker:
         weights = self._weights.get((cell.data, cell.fold), {})
         method = method_entry(cell.method).make(config, weights)
         task = self._task(task_of(cell))
-        return method.adapt(task), self._test_batch(cell.data, cell.fold, cell.rig), task
+        return method.adapt(task), self._test(cell.data, cell.fold, cell.rig).batch, task
 
     def _found_alone(self, data: str, fold: int, rig: tuple[str, ...]) -> np.ndarray:
-        test = self._test_batch(data, fold, rig)
+        test = self._test(data, fold, rig).batch
         return rig_detections(test, own_joints(test))
 
     def _make_task(self, cell: Cell) -> RigTask:
@@ -149,20 +149,19 @@ class CellWorker:
             cell.draw,
             # A method that uses no calibration still has its peaks triangulated with one.
             "exact" if cell.calibration is None else cell.calibration,
-            self._test_batch(cell.data, cell.fold, cell.rig) if settings.look_ahead else None,
+            self._test(cell.data, cell.fold, cell.rig).batch if settings.look_ahead else None,
         )
 
     def _open_shards(self, data: str, fold: int) -> ShardSet:
         return open_shards(self._configs[data], fold)
 
-    def _load_test_batch(self, data: str, fold: int, rig: tuple[str, ...]) -> RigBatch:
+    def _load_test(self, data: str, fold: int, rig: tuple[str, ...]) -> TestSamples:
         config = self._configs[data]
         other = config.evaluate.test_shards
         shards = self._shards(data, fold)
         if other:
             shards = ShardSet.open(other, config.data.cache_dir)
-        rows = test_rows(shards, rig, config.evaluate.test_frames, other is not None)
-        return load_rig_batch(shards, rig, rows)
+        return TestSamples.load(shards, rig, config.evaluate)
 
 
 def task_of(cell: Cell) -> Cell:

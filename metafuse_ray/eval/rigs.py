@@ -140,3 +140,27 @@ def test_rows(shards: ShardSet, rig: Sequence[str], most: int, whole: bool) -> n
             rig=tuple(rig),
         )
     return thinned(rows, most)
+
+
+def rows_around(
+    shards: ShardSet, rig: Sequence[str], rows: np.ndarray, most: int, whole: bool
+) -> np.ndarray:
+    """Return rows and those of the same people in the frames before and after.
+
+    Args:
+        shards: Where the rows are.
+        rig: Names of its cameras.
+        rows: Of the samples, in ascending order.
+        most: Frames to each side, of those that the shards have.
+        whole: See `test_rows`.
+    """
+    every = np.arange(shards.manifest.rows) if whole else shards.rows(TEST)
+    samples = shards.samples
+    person_of = np.stack([samples.clip[every], samples.person[every]], 1)
+    _, track_of = np.unique(person_of, axis=0, return_inverse=True)
+    order = np.lexsort((samples.frame[every], track_of.reshape(-1)))
+    track = track_of.reshape(-1)[order]
+    places = np.flatnonzero(np.isin(every[order], rows))
+    near = (places[:, None] + np.arange(-most, most + 1)).clip(0, len(order) - 1)
+    near = near[track[near] == track[places][:, None]]
+    return np.union1d(rows, rig_rows(shards, rig, np.unique(every[order][near])))

@@ -16,13 +16,12 @@ from metafuse_ray.adapt.rig import AdaptedRig, Choice
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.open_shards import open_shards
-from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.data.working_folder import working_folder
 from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.eval.adapt_report import print_adapt_report, rig_scores
 from metafuse_ray.eval.heatmap_sheet import SHEET_FILE, adapted_sheet
-from metafuse_ray.eval.rigs import test_rows
+from metafuse_ray.eval.test_samples import TestSamples
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.models.fusion import NoFusion
 from metafuse_ray.runs.adapt_pairs import PairAdaptation
@@ -59,7 +58,8 @@ def adapt(config: RunConfig) -> str:
     test_shards = open_test_shards(config, shards)
     test = _load_test(config, test_shards, cameras)
     if isinstance(weights, PlusWeights):
-        adaptation = PlusAdaptation(config, shards, cameras, weights, test)
+        asked = None if test is None else test.batch
+        adaptation = PlusAdaptation(config, shards, cameras, weights, asked)
     else:
         adaptation = PairAdaptation(config, shards, cameras, weights)
     check_apart(config, [run or ""])
@@ -71,7 +71,7 @@ def adapt(config: RunConfig) -> str:
         if test is not None:
             settings = config.evaluate
             figures = {
-                "samples": len(test),
+                "samples": len(test.batch),
                 "alone": rig_scores(_alone(rig), test, settings, "exact"),
                 "fused": rig_scores(adapted, test, settings, adaptation.given),
             }
@@ -87,9 +87,10 @@ def adapt(config: RunConfig) -> str:
 
         path = folder.path / SHEET_FILE
         path.unlink(missing_ok=True)
-        shown, source, frames = test, test_shards, "test frames"
-        if shown is None:
+        if test is None:
             shown, source, frames = adaptation.own_samples, shards, "the frames it was adapted on"
+        else:
+            shown, source, frames = test.batch, test_shards, "test frames"
         picture = adapted_sheet(config, adaptation.cell, adapted, shown, source, path, frames)
     print_adapt_report(stored, config.output.dir, picture)
     return config.output.dir
@@ -97,14 +98,12 @@ def adapt(config: RunConfig) -> str:
 
 def _load_test(
     config: RunConfig, test_shards: ShardSet, cameras: tuple[str, ...]
-) -> RigBatch | None:
-    whole = config.evaluate.test_shards is not None
+) -> TestSamples | None:
     try:
-        rows = test_rows(test_shards, cameras, config.evaluate.test_frames, whole)
+        return TestSamples.load(test_shards, cameras, config.evaluate)
     except NotEnoughFramesError as error:
         _log.info("no test figures: %s", error.message)
         return None
-    return load_rig_batch(test_shards, cameras, rows)
 
 
 def _alone(rig: Rig) -> FusedRig:

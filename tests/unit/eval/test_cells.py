@@ -8,15 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metafuse_ray.adapt.plus import PlusRig
+from metafuse_ray.adapt.plus_scalars import PlusWeights
 from metafuse_ray.adapt.rig_calibration import calibrate_rig
 from metafuse_ray.adapt.rig_method import NO_RIG
 from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.rig_batch import load_rig_batch
+from metafuse_ray.data.blocks import TEST
+from metafuse_ray.data.rig_batch import load_rig_batch, rig_rows
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.eval.cell_plan import plan_cells
 from metafuse_ray.eval.cells import CellWorker
 from metafuse_ray.eval.rig_task import make_task
+from metafuse_ray.eval.rigs import rows_around
+from metafuse_ray.eval.test_samples import TestSamples
 from metafuse_ray.runs.evaluate import together
 
 
@@ -86,3 +91,62 @@ def test_a_task_is_calibrated_once(config: RunConfig) -> None:
     task, other = (make_task(config, shards, rig, 0, draw, 1.0) for draw in (0, 1))
     assert calibrate_rig(task) is calibrate_rig(task)
     assert calibrate_rig(other) is not calibrate_rig(task)
+
+
+@pytest.mark.parametrize("most", [0, 2, 1000])
+def test_rows_around_are_of_the_same_people_and_clip(config: RunConfig, most: int) -> None:
+    shards = ShardSet.open(config.data.shards)
+    rig = shards.manifest.test_cameras[:3]
+    every = rig_rows(shards, rig, shards.rows(TEST))
+    rows, samples = every[[0, 7]], shards.samples
+    found = rows_around(shards, rig, rows, most, whole=False)
+    frames = {
+        (clip, person): np.unique(samples.frame[every][same])
+        for clip, person in {(samples.clip[row], samples.person[row]) for row in rows}
+        if (same := (samples.clip[every] == clip) & (samples.person[every] == person)).any()
+    }
+    expected = set()
+    for row in rows:
+        track = frames[samples.clip[row], samples.person[row]]
+        place = int(np.searchsorted(track, samples.frame[row]))
+        near = track[max(place - most, 0) : place + most + 1]
+        expected |= {
+            other
+            for other in every
+            if samples.clip[other] == samples.clip[row]
+            and samples.person[other] == samples.person[row]
+            and samples.frame[other] in near
+        }
+    # Frames are counted among all of the part, seen or not: never more than asked for.
+    assert set(rows) <= set(found) <= expected
+    assert most < 1000 or set(found) == expected
+
+
+@pytest.mark.parametrize("look_ahead", [True, False])
+def test_the_frames_around_are_listened_to_and_hold_no_truth(
+    config: RunConfig, look_ahead: bool
+) -> None:
+    shards = ShardSet.open(config.data.shards)
+    settings = replace(config.evaluate, look_ahead=look_ahead, test_frames=3)
+    samples = TestSamples.load(shards, shards.manifest.test_cameras[:3], settings)
+    assert len(samples.batch) == 3
+    assert (len(samples.around) > 3) == look_ahead
+    assert samples.around.rig is NO_RIG
+    assert samples.around.label_VBJ2.isnan().all()
+    assert np.isnan(samples.around.joints_world_BJ3).all()
+    np.testing.assert_array_equal(samples.around.time_B2[samples.rows], samples.batch.time_B2)
+    handed = []
+
+    class Watched(PlusRig):
+        def joints(self, batch):
+            handed.append(len(batch))
+            return super().joints(batch)
+
+    doubt = np.zeros((3, 3))
+    weights = PlusWeights.start()
+    adapted = Watched(
+        weights.scalars_S, samples.batch.rig, doubt, np.zeros((1, 3)), across_time=look_ahead
+    )
+    joints, _ = samples.joints(adapted)
+    assert handed == [len(samples.around)]
+    assert joints.argmax_VBJ2.shape[1] == 3
