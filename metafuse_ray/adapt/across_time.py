@@ -14,6 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from metafuse_ray.adapt.joint_offsets import BodyFrames
+from metafuse_ray.adapt.joints import Joints2D
+from metafuse_ray.data.rig_batch import RigBatch
+
 FloatArray = npt.NDArray[np.float64]
 
 WIDTHS = (1.5, 3.0, 6.0)
@@ -43,6 +47,30 @@ class Steadied:
 
     points_BJ3: FloatArray
     doubt: float
+
+    @property
+    def weight(self) -> float:
+        """How far to believe them, from 1 down to 0."""
+        return 1 / (1 + self.doubt**2) ** 2
+
+
+def steadied_samples(batch: RigBatch, joints: Joints2D, points_BJ3: FloatArray) -> Steadied:
+    """Fit a batch's joints over time: see `steadied`.
+
+    Args:
+        batch: The samples.
+        joints: What was found of them; its peaks are the trust.
+        points_BJ3: That, triangulated.
+    """
+    if batch.skeleton is None:
+        return Steadied(np.full_like(points_BJ3, np.nan), np.inf)
+    return steadied(
+        points_BJ3,
+        np.square(joints.peak_VBJ).sum(0),
+        BodyFrames.of(points_BJ3, batch.skeleton).torso,
+        batch.time_B2,
+        batch.person_B,
+    )
 
 
 def steadied(

@@ -21,7 +21,11 @@ from metafuse_ray.adapt.methods import (
 )
 from metafuse_ray.adapt.plus import PlusMethod
 from metafuse_ray.adapt.plus_scalars import PlusWeights
-from metafuse_ray.adapt.reprojection import RobustTriangulation, WeightedTriangulation
+from metafuse_ray.adapt.reprojection import (
+    RobustTriangulation,
+    TriangulationOverTime,
+    WeightedTriangulation,
+)
 from metafuse_ray.adapt.rig_method import RigMethod
 from metafuse_ray.config.schema import Method, RunConfig
 from metafuse_ray.errors import ConfigError
@@ -106,6 +110,9 @@ METHODS: Mapping[Method, MethodEntry] = MappingProxyType(
         "Weighted DLT": MethodEntry(lambda *_: WeightedTriangulation(), "never", "required"),
         "Robust triangulation": MethodEntry(
             lambda config, _: RobustTriangulation(config), "never", "required"
+        ),
+        "Triangulation over time": MethodEntry(
+            lambda config, _: TriangulationOverTime(config), "never", "required"
         ),
         "MetaFuse+": MethodEntry(_plus, "optional", "optional"),
         "MetaFuse+ hand-set": MethodEntry(_plus_by_hand, "optional", "optional"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from metafuse_ray.adapt.across_time import steadied
+from metafuse_ray.adapt.across_time import steadied_samples
 from metafuse_ray.adapt.crop_cameras import CELLS, cells_from_world, ideal_from_cells
 from metafuse_ray.adapt.evidence import Evidence, gather_evidence
 from metafuse_ray.adapt.fading_fusion import FadingFusion, Pixels
@@ -214,19 +214,11 @@ def _decoded(batch: RigBatch, heatmaps_VBJHW: torch.Tensor) -> Joints2D:
 
 def _steady(batch: RigBatch, calibration: Rig, fused_VBJHW: torch.Tensor) -> None:
     """Let the frames before and after have a say too, in place."""
-    if batch.skeleton is None:
-        return
     here = replace(batch, rig=calibration)
     joints = _decoded(batch, fused_VBJHW)
     points_BJ3 = triangulate_rig(here, joints, _INLIER * batch.crop_px / CELLS)
-    around = steadied(
-        points_BJ3,
-        np.square(joints.peak_VBJ).sum(0),
-        BodyFrames.of(points_BJ3, batch.skeleton).torso,
-        batch.time_B2,
-        batch.person_B,
-    )
-    weight = _AROUND / (1 + around.doubt**2) ** 2
+    around = steadied_samples(batch, joints, points_BJ3)
+    weight = _AROUND * around.weight
     if weight < _FAINTEST:
         return
     cells_VBJ2, known_VBJ = cells_from_world(

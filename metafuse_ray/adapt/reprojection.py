@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from metafuse_ray.adapt.across_time import steadied_samples
 from metafuse_ray.adapt.joints import Joints2D, own_joints, triangulate_rig, triangulate_rig_dlt
 from metafuse_ray.adapt.rig_method import RigTask
 from metafuse_ray.config.schema import RunConfig
@@ -14,6 +15,9 @@ from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.crop import apply_affine
 from metafuse_ray.geometry.rig import Rig
+
+_BELIEVED = 0.5
+"""Weight of the frames around from which on they are followed."""
 
 Triangulate = Callable[[RigBatch, Joints2D], np.ndarray]
 """Samples with their rig, and joints in 2D -> (B, J, 3)."""
@@ -26,6 +30,7 @@ class Reprojection:
     triangulate: Triangulate
     calibration: Rig
     chosen: Mapping[str, float] = field(default_factory=dict)
+    across_time: bool = False
 
     def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
         """Return the triangulated joints in every view, for 2D and for 3D alike.
@@ -58,6 +63,27 @@ class RobustTriangulation:
         return Reprojection(
             lambda batch, joints: triangulate_rig(batch, joints, threshold_px), given_rig(task)
         )
+
+
+@dataclass(frozen=True)
+class TriangulationOverTime:
+    """Robust triangulation, and what the frames before and after make of it."""
+
+    config: RunConfig
+
+    def adapt(self, task: RigTask) -> Reprojection:
+        """Take the calibration as given."""
+        settings = self.config.evaluate
+
+        def triangulate(batch: RigBatch, joints: Joints2D) -> np.ndarray:
+            points_BJ3 = triangulate_rig(batch, joints, settings.robust_threshold_px)
+            around = steadied_samples(batch, joints, points_BJ3)
+            told_BJ1 = np.isfinite(around.points_BJ3).all(-1, keepdims=True)
+            return np.where(told_BJ1 & (around.weight > _BELIEVED), around.points_BJ3, points_BJ3)
+
+        if not settings.look_ahead:
+            return RobustTriangulation(self.config).adapt(task)
+        return Reprojection(triangulate, given_rig(task), across_time=True)
 
 
 @dataclass(frozen=True)

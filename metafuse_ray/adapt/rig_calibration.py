@@ -114,20 +114,6 @@ def _calibrated(task: RigTask) -> RigCalibration:
         return RigCalibration(task.calibration, "given", doubt, str(error))
 
 
-def judge_calibration(task: RigTask) -> RigCalibration:
-    """Take the given calibration as it is, and tell only how far it is to be doubted.
-
-    Raises:
-        CalibrationError: None is given.
-    """
-    if task.calibration is None:
-        raise CalibrationError("no calibration is given: nothing to judge; estimate one")
-    sight = _look(task)
-    seen = sight.observations(task.calibration.cameras)
-    doubt = doubt_given(seen, sight.unit_VN, task.calibration.cameras)
-    return RigCalibration(task.calibration, "given", doubt)
-
-
 def _estimated(task: RigTask, sight: _Sight) -> RigCalibration:
     seen = sight.observations(None)
     blank = [

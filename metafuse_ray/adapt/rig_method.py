@@ -77,6 +77,16 @@ class SeesHeatmaps(Protocol):
         ...
 
 
+@runtime_checkable
+class AcrossTime(Protocol):
+    """An adapted method that may listen to the frames around: see ``evaluate.around_frames``."""
+
+    @property
+    def across_time(self) -> bool:
+        """Whether it does."""
+        ...
+
+
 class RigMethod(Protocol):
     """Something that adapts to a rig."""
 

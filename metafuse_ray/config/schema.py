@@ -280,6 +280,7 @@ Method = Literal[
     "Epipolar maximum, F from labels",
     "Weighted DLT",
     "Robust triangulation",
+    "Triangulation over time",
     "MetaFuse+",
     "MetaFuse+ hand-set",
 ]

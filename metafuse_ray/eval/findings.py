@@ -28,12 +28,14 @@ COMPARISONS = (
     ),
     ("MetaFuse+", "Epipolar maximum, F from labels", "And against geometry from the same labels?"),
     ("MetaFuse+", "Robust triangulation", "And against triangulation, calibrations alike?"),
+    ("MetaFuse+", "Triangulation over time", "And if that may look at the frames around as well?"),
     ("Robust triangulation", "Weighted DLT", "Is plain triangulation a fair rival?"),
 )
 """(method, rival, what their difference answers); pairs that were not evaluated are left out."""
 _HEADLINE = (
     "No-Fusion",
     "Robust triangulation",
+    "Triangulation over time",
     "NaiveFuse ridge",
     "MetaFuse",
     "Epipolar maximum, F from labels",

@@ -16,7 +16,13 @@ from metafuse_ray.eval.cells import CellResult
 from metafuse_ray.eval.plots import method_style, new_figure
 from metafuse_ray.eval.results import ESTIMATED, RowKey, row_key
 
-_REMAINING = ("No-Fusion", "Robust triangulation", "MetaFuse+ hand-set", "MetaFuse+")
+_REMAINING = (
+    "No-Fusion",
+    "Robust triangulation",
+    "Triangulation over time",
+    "MetaFuse+ hand-set",
+    "MetaFuse+",
+)
 """Methods whose remaining errors are drawn."""
 Band = tuple[float, float, float, float]
 """Place along the axis, mean, and the ends of its interval."""

@@ -39,6 +39,7 @@ _STYLES = {
     "Epipolar maximum": ("#aa4499", ">"),
     "Weighted DLT": ("#88ccee", "d"),
     "Robust triangulation": ("#009e73", "h"),
+    "Triangulation over time": ("#44aa99", "p"),
 }
 _OTHER_STYLE = ("#cc79a7", "P")
 _OURS = ("MetaFuse", "MetaFuse+")

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metafuse_ray.adapt.joints import Joints2D
-from metafuse_ray.adapt.plus import PlusRig
-from metafuse_ray.adapt.rig_method import AdaptedMethod, hide_truth
+from metafuse_ray.adapt.rig_method import AcrossTime, AdaptedMethod, hide_truth
 from metafuse_ray.config.schema import EvaluateConfig
 from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.data.shards import ShardSet
@@ -49,7 +48,7 @@ class TestSamples:
 
     def joints(self, adapted: AdaptedMethod) -> tuple[Joints2D, Joints2D]:
         """Let an adapted method find the joints: for the JDR, and for triangulation."""
-        if isinstance(adapted, PlusRig) and adapted.across_time:
+        if isinstance(adapted, AcrossTime) and adapted.across_time:
             for_2d, for_3d = adapted.joints(self.around)
             return for_2d.take(self.rows), for_3d.take(self.rows)
         return adapted.joints(hide_truth(self.batch, labels=True))

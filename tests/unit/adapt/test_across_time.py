@@ -11,7 +11,11 @@ from metafuse_ray.adapt.across_time import Steadied, steadied
 from metafuse_ray.adapt.joints import own_joints, rig_detections
 from metafuse_ray.adapt.plus import PlusMethod
 from metafuse_ray.adapt.plus_scalars import PlusWeights
-from metafuse_ray.adapt.rig_method import hide_truth
+from metafuse_ray.adapt.reprojection import RobustTriangulation, TriangulationOverTime
+from metafuse_ray.adapt.rig_method import RigMethod, hide_truth
+from metafuse_ray.config.load import load_config
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.pose.skeleton import COCO17
 from tests.support import sightings
 from tests.support.rigs import random_rig
@@ -127,25 +131,42 @@ def test_without_a_torso_nothing_is_told() -> None:
     assert found.doubt == np.inf
 
 
-def test_the_frames_around_repair_what_no_view_can() -> None:
-    """Three of four views err together in every sixth frame."""
+@pytest.fixture
+def spoilt() -> tuple[RigBatch, np.ndarray]:
+    """Someone who swings, three of four views erring together in every sixth frame; and those."""
     rig, random = random_rig(0, 4), np.random.default_rng(0)
     person = random.uniform([-30, -85, -30], [30, 85, 30], (len(COCO17), 3))
     swing = 10 * np.sin(np.arange(48)[:, None, None] / 5 + random.uniform(0, 6, (len(COCO17), 3)))
     batch = sightings.sighted(rig, person + swing + [0, -90, 0], 0.3, random)
     batch = replace(batch, skeleton=COCO17)
     wrong = np.arange(3, 48, 6)
-    spoilt = batch.take(wrong)
+    part = batch.take(wrong)
     for view in (0, 1, 2):
-        spoilt = with_false_peaks(spoilt, view, height=0.9)
+        part = with_false_peaks(part, view, height=0.9)
     heatmaps = batch.heatmaps_VBJhw.clone()
-    heatmaps[:, wrong] = spoilt.heatmaps_VBJhw
-    batch = replace(batch, heatmaps_VBJhw=heatmaps)
-    task = sightings.task_of(sightings.walk(rig, 40, 0.3), rig)
-    rate = {}
-    for across_time in (False, True):
-        adapted = PlusMethod(PlusWeights.start(), across_time).adapt(task)
-        joints, _ = adapted.joints(hide_truth(batch, labels=True))
-        rate[across_time] = 100 * np.nanmean(rig_detections(batch, joints)[:, wrong])
+    heatmaps[:, wrong] = part.heatmaps_VBJhw
+    return replace(batch, heatmaps_VBJhw=heatmaps), wrong
+
+
+def found(method: RigMethod, batch: RigBatch, wrong: np.ndarray) -> float:
+    """Percent of the joints of the spoilt frames."""
+    task = sightings.task_of(sightings.walk(batch.rig, 40, 0.3), batch.rig)
+    joints, _ = method.adapt(task).joints(hide_truth(batch, labels=True))
+    return 100 * np.nanmean(rig_detections(batch, joints)[:, wrong])
+
+
+def test_the_frames_around_repair_what_no_view_can(spoilt: tuple[RigBatch, np.ndarray]) -> None:
+    batch, wrong = spoilt
     assert 100 * np.nanmean(rig_detections(batch, own_joints(batch))[:, wrong]) < 60
-    assert rate[True] > rate[False] + 10
+    alone, together = (
+        found(PlusMethod(PlusWeights.start(), across_time), *spoilt)
+        for across_time in (False, True)
+    )
+    assert together > alone + 10
+
+
+def test_triangulation_gains_by_them_too(spoilt: tuple[RigBatch, np.ndarray]) -> None:
+    live = load_config(None, ["evaluate.look_ahead=false"])
+    robust = found(RobustTriangulation(RunConfig()), *spoilt)
+    assert found(TriangulationOverTime(RunConfig()), *spoilt) > robust + 10
+    assert found(TriangulationOverTime(live), *spoilt) == robust

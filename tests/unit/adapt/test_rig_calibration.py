@@ -6,9 +6,8 @@ import torch
 
 from metafuse_ray.adapt.crop_cameras import CELLS
 from metafuse_ray.adapt.joints import image_px_per_crop_px
-from metafuse_ray.adapt.rig_calibration import calibrate_rig, judge_calibration
+from metafuse_ray.adapt.rig_calibration import calibrate_rig
 from metafuse_ray.adapt.rig_method import hide_truth
-from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.epipolar import epipolar_distance, fundamental_matrix
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.geometry.rig import Rig
@@ -47,15 +46,13 @@ def test_a_wrong_calibration_is_refined_and_keeps_names_and_lenses():
     rig = random_rig(0, 4, HD_LENS)
     batch = walk(rig, 60, 0.5)
     wrong = turn_cameras(rig, 2.0, np.random.default_rng(0))
-    task = task_of(batch, wrong)
-    found = calibrate_rig(task)
+    found = calibrate_rig(task_of(batch, wrong))
     assert found.origin == "refined"
     assert found.rig is not None
     assert found.rig.names == rig.names
     np.testing.assert_array_equal(found.rig.cameras[0].distortion, rig.cameras[0].distortion)
     assert true_errors(wrong, batch).max() > 3
     assert true_errors(found.rig, batch).max() < 0.6
-    assert judge_calibration(task).doubt.residual_VV.max() > 3
     assert found.doubt.residual_VV.max() < 1.0
 
 
@@ -94,8 +91,6 @@ def test_where_nothing_can_be_told_the_result_says_so():
     assert kept.origin == "given"
     assert kept.reason
     assert np.isinf(kept.doubt.residual_VV[0, 1])
-    with pytest.raises(CalibrationError, match="no calibration"):
-        judge_calibration(task_of(blank, None))
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])

@@ -50,7 +50,8 @@ def _keys(document, method):
 def test_every_method_has_its_rows(results):
     document, _ = results
     assert set(METHODS) == {row["method"] for row in document["rows"]}
-    for method in ("Weighted DLT", "Robust triangulation", "Epipolar maximum"):
+    triangulating = ("Weighted DLT", "Robust triangulation", "Triangulation over time")
+    for method in (*triangulating, "Epipolar maximum"):
         assert _keys(document, method) == {(0, given) for given in ("exact", *WRONG)}
     for method in ("NaiveFuse", "NaiveFuse ridge", "Epipolar maximum, F from labels"):
         assert _keys(document, method) == {(5, None)}
