@@ -2,9 +2,10 @@
 
 Published MetaFuse has labels teach the weights between fixed crop pixels. What is unknown about a
 new rig is its geometry, though: here labels and detections go into its calibration
-(`metafuse_ray.adapt.rig_calibration`), known crops carry it to every sample, and what is
-meta-learned over rigs is how far to trust whom (`metafuse_ray.adapt.plus_scalars`) and where labels
-lie beside detections (`metafuse_ray.adapt.joint_offsets`).
+(`metafuse_ray.adapt.rig_calibration`), known crops carry it to every sample, and the frames around
+have a say (`metafuse_ray.adapt.across_time`). What is meta-learned over rigs is where labels lie
+beside detections (`metafuse_ray.adapt.joint_offsets`) and, where asked for, how far to trust whom
+(`metafuse_ray.adapt.plus_scalars`).
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ _SILENT = -50.0
 """Bias of a voice that is not heard."""
 _INLIER = 5.0
 """Cells: inlier threshold of the triangulated peaks."""
-_AROUND, _SIGMA = 1.0, 1.5
-"""Height and spread, in cells, of what the frames around say, where these are in no doubt."""
+_AROUND_SIGMA = 1.5
+"""Cells: spread of what the frames around say; its height is their weight."""
 _FAINTEST = 0.02
-"""Heights below which they are not listened to."""
+"""Weight below which they are not listened to."""
 _FARTHEST = 8.0
 """Cells that an offset moves a joint along each axis, at the most: one seen from close by is not
 known so well."""
@@ -96,9 +97,9 @@ class PlusRig:
         return self._fused(batch, self.calibration, by_name(self.scalars_S))
 
     def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the other views, and frames, say together, and what a view fuses to.
+        """Return what the other views say together, and what a view fuses to, (J, H, W) each.
 
-        (J, H, W) each.
+        The frames around have their say in the second alone.
         """
         own_JHW = batch.heatmaps_VBJhw[view, row]
         if self.calibration is None:
@@ -218,16 +219,15 @@ def _steady(batch: RigBatch, calibration: Rig, fused_VBJHW: torch.Tensor) -> Non
     joints = _decoded(batch, fused_VBJHW)
     points_BJ3 = triangulate_rig(here, joints, _INLIER * batch.crop_px / CELLS)
     around = steadied_samples(batch, joints, points_BJ3)
-    weight = _AROUND * around.weight
-    if weight < _FAINTEST:
+    if around.weight < _FAINTEST:
         return
     cells_VBJ2, known_VBJ = cells_from_world(
         around.points_BJ3, calibration, ideal_from_cells(batch, calibration)
     )
     pixels = Pixels.of((fused_VBJHW.shape[-2], fused_VBJHW.shape[-1]))
-    sigma = torch.tensor(_SIGMA)
+    sigma = torch.tensor(_AROUND_SIGMA)
     for view in batch.views:
         known_BJ = known_VBJ[view]
         cells_BJ2 = torch.tensor(np.where(known_BJ[..., None], cells_VBJ2[view], 0.0)).float()
-        share_BJ11 = torch.tensor(weight * known_BJ, dtype=torch.float32)[..., None, None]
+        share_BJ11 = torch.tensor(around.weight * known_BJ, dtype=torch.float32)[..., None, None]
         fused_VBJHW[view].add_(share_BJ11 * pixels.bells(cells_BJ2, sigma)).div_(1 + share_BJ11)
