@@ -9,6 +9,7 @@ voice fades with how far it is off, to nothing where frames are too far apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from metafuse_ray.adapt.joint_offsets import BodyFrames
 from metafuse_ray.adapt.joints import Joints2D
 from metafuse_ray.data.rig_batch import RigBatch
+from metafuse_ray.pose.skeleton import Skeleton
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -54,23 +56,44 @@ class Steadied:
         return 1 / (1 + self.doubt**2) ** 2
 
 
-def steadied_samples(batch: RigBatch, joints: Joints2D, points_BJ3: FloatArray) -> Steadied:
-    """Fit a batch's joints over time: see `steadied`.
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Samples by themselves, triangulated: what is to be fitted over time.
 
-    Args:
-        batch: The samples.
-        joints: What was found of them; its peaks are the trust.
-        points_BJ3: That, triangulated.
+    Attributes:
+        points_BJ3: Joints, NaN where not known.
+        trust_BJ: What they weigh.
+        time_B2: (clip, frame).
+        person_B: Whose.
+        skeleton: What the joints are.
     """
-    if batch.skeleton is None:
-        return Steadied(np.full_like(points_BJ3, np.nan), np.inf)
-    return steadied(
-        points_BJ3,
-        np.square(joints.peak_VBJ).sum(0),
-        BodyFrames.of(points_BJ3, batch.skeleton).torso,
-        batch.time_B2,
-        batch.person_B,
-    )
+
+    points_BJ3: FloatArray
+    trust_BJ: FloatArray
+    time_B2: npt.NDArray[np.int64]
+    person_B: npt.NDArray[np.int64]
+    skeleton: Skeleton | None
+
+    @classmethod
+    def of(cls, batch: RigBatch, joints: Joints2D, points_BJ3: FloatArray) -> Moments:
+        """Take what was found of a batch; the squares of its peaks are the trust."""
+        trust_BJ = np.square(joints.peak_VBJ).sum(0)
+        return cls(points_BJ3, trust_BJ, batch.time_B2, batch.person_B, batch.skeleton)
+
+    def steadied(self, around: Sequence[Moments] = ()) -> Steadied:
+        """Fit them over time, with other samples around: see the function of this name."""
+        if self.skeleton is None:
+            return Steadied(np.full_like(self.points_BJ3, np.nan), np.inf)
+        every = [self, *around]
+        points_NJ3 = np.concatenate([one.points_BJ3 for one in every])
+        found = steadied(
+            points_NJ3,
+            np.concatenate([one.trust_BJ for one in every]),
+            BodyFrames.of(points_NJ3, self.skeleton).torso,
+            np.concatenate([one.time_B2 for one in every]),
+            np.concatenate([one.person_B for one in every]),
+        )
+        return Steadied(found.points_BJ3[: len(self.points_BJ3)], found.doubt)
 
 
 def steadied(

@@ -35,12 +35,6 @@ class Joints2D:
         shape = batch.heatmaps_VBJhw.shape[:3]
         return cls(np.full((*shape, 2), np.nan), np.full((*shape, 2), np.nan), np.zeros(shape))
 
-    def take(self, rows: np.ndarray) -> Joints2D:
-        """Return the joints of some of the samples."""
-        return Joints2D(
-            self.argmax_VBJ2[:, rows], self.refined_VBJ2[:, rows], self.peak_VBJ[:, rows]
-        )
-
     def put(self, view: int, rows: np.ndarray, heatmaps_BJHW: torch.Tensor, crop_px: int) -> None:
         """Decode one view's heatmaps into some rows."""
         height, width = heatmaps_BJHW.shape[-2:]

@@ -10,13 +10,13 @@ beside detections (`metafuse_ray.adapt.joint_offsets`) and, where asked for, how
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from metafuse_ray.adapt.across_time import steadied_samples
+from metafuse_ray.adapt.across_time import Moments, Steadied
 from metafuse_ray.adapt.crop_cameras import CELLS, cells_from_world, ideal_from_cells
 from metafuse_ray.adapt.evidence import Evidence, gather_evidence
 from metafuse_ray.adapt.fading_fusion import FadingFusion, Pixels
@@ -79,22 +79,32 @@ class PlusRig:
             "offset": float(np.linalg.norm(self.offsets_J3, axis=1).mean()),
         }
 
-    def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
-        """Find the joints of samples: for the joint detection rate, and for triangulation."""
+    def joints(self, batch: RigBatch, around: Iterable[RigBatch] = ()) -> tuple[Joints2D, Joints2D]:
+        """Find the joints of samples: for the joint detection rate, and for triangulation.
+
+        Args:
+            batch: The samples; they help each other (`metafuse_ray.adapt.across_time`).
+            around: Others that help them, of the same rig; any number at a time.
+        """
         if self.calibration is None:
             own = own_joints(batch)
             return own, own
-        joints = _decoded(batch, self.heatmaps(batch))
+        joints = _decoded(batch, self.heatmaps(batch, around))
         return joints, joints
 
-    def heatmaps(self, batch: RigBatch) -> torch.Tensor:
-        """Return fused heatmaps (V, B, J, H, W) float32.
-
-        The samples that are fused together help each other: see `metafuse_ray.adapt.across_time`.
-        """
+    def heatmaps(self, batch: RigBatch, around: Iterable[RigBatch] = ()) -> torch.Tensor:
+        """Return fused heatmaps (V, B, J, H, W) float32; see `joints`."""
         if self.calibration is None:
             return batch.heatmaps_VBJhw
-        return self._fused(batch, self.calibration, by_name(self.scalars_S))
+        fused_VBJHW = self._by_itself(batch, self.calibration)
+        if self.across_time:
+            moments = _moments(batch, self.calibration, fused_VBJHW)
+            others = [
+                _moments(part, self.calibration, self._by_itself(part, self.calibration))
+                for part in around
+            ]
+            _listen(batch, self.calibration, moments.steadied(others), fused_VBJHW)
+        return fused_VBJHW
 
     def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what the other views say together, and what a view fuses to, (J, H, W) each.
@@ -104,20 +114,16 @@ class PlusRig:
         own_JHW = batch.heatmaps_VBJhw[view, row]
         if self.calibration is None:
             return torch.zeros_like(own_JHW), own_JHW
-        scalars = by_name(self.scalars_S)
-        silent = {**scalars, "own_bias": torch.tensor(_SILENT)}
+        silent = {**by_name(self.scalars_S), "own_bias": torch.tensor(_SILENT)}
         said = self._of_frame(batch.take(np.array([row])), self.calibration, silent)
-        return said[view, 0], self._fused(batch, self.calibration, scalars)[view, row]
+        return said[view, 0], self.heatmaps(batch)[view, row]
 
-    def _fused(self, batch: RigBatch, calibration: Rig, scalars: Scalars) -> torch.Tensor:
-        chunks = [
-            np.arange(at, min(at + _CHUNK, len(batch))) for at in range(0, len(batch), _CHUNK)
-        ]
+    def _by_itself(self, batch: RigBatch, calibration: Rig) -> torch.Tensor:
+        scalars = by_name(self.scalars_S)
+        starts = range(0, len(batch), _CHUNK)
+        chunks = [np.arange(start, min(start + _CHUNK, len(batch))) for start in starts]
         fused = [self._of_frame(batch.take(rows), calibration, scalars) for rows in chunks]
-        fused_VBJHW = torch.cat(fused, 1) if fused else batch.heatmaps_VBJhw
-        if self.across_time:
-            _steady(batch, calibration, fused_VBJHW)
-        return fused_VBJHW
+        return torch.cat(fused, 1) if fused else batch.heatmaps_VBJhw.clone()
 
     def _of_frame(self, batch: RigBatch, calibration: Rig, scalars: Scalars) -> torch.Tensor:
         """Fuse every sample by itself."""
@@ -213,12 +219,14 @@ def _decoded(batch: RigBatch, heatmaps_VBJHW: torch.Tensor) -> Joints2D:
     return replace(joints, argmax_VBJ2=joints.refined_VBJ2)
 
 
-def _steady(batch: RigBatch, calibration: Rig, fused_VBJHW: torch.Tensor) -> None:
-    """Let the frames before and after have a say too, in place."""
-    here = replace(batch, rig=calibration)
+def _moments(batch: RigBatch, calibration: Rig, fused_VBJHW: torch.Tensor) -> Moments:
     joints = _decoded(batch, fused_VBJHW)
-    points_BJ3 = triangulate_rig(here, joints, _INLIER * batch.crop_px / CELLS)
-    around = steadied_samples(batch, joints, points_BJ3)
+    here = replace(batch, rig=calibration)
+    return Moments.of(batch, joints, triangulate_rig(here, joints, _INLIER * batch.crop_px / CELLS))
+
+
+def _listen(batch: RigBatch, calibration: Rig, around: Steadied, fused_VBJHW: torch.Tensor) -> None:
+    """Let the frames before and after have a say too, in place."""
     if around.weight < _FAINTEST:
         return
     cells_VBJ2, known_VBJ = cells_from_world(

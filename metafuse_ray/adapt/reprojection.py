@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from metafuse_ray.adapt.across_time import steadied_samples
+from metafuse_ray.adapt.across_time import Moments
 from metafuse_ray.adapt.joints import Joints2D, own_joints, triangulate_rig, triangulate_rig_dlt
 from metafuse_ray.adapt.rig_method import RigTask
 from metafuse_ray.config.schema import RunConfig
@@ -32,13 +32,13 @@ class Reprojection:
     chosen: Mapping[str, float] = field(default_factory=dict)
     across_time: bool = False
 
-    def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
+    def joints(self, batch: RigBatch, around: Iterable[RigBatch] = ()) -> tuple[Joints2D, Joints2D]:
         """Return the triangulated joints in every view, for 2D and for 3D alike.
 
         A joint that cannot be triangulated stays where the view itself found it.
         """
         own = own_joints(batch)
-        points = self.triangulate(replace(batch, rig=self.calibration), own)
+        points = self._points(batch, own, around)
         image_px = [camera.project(points) for camera in self.calibration.cameras]
         crop_px = apply_affine(batch.crop_from_image_VB23, np.stack(image_px))
         seen = batch.seen_VB.numpy()[:, :, None, None]
@@ -49,6 +49,19 @@ class Reprojection:
             own.peak_VBJ,
         )
         return found, found
+
+    def _points(self, batch: RigBatch, own: Joints2D, around: Iterable[RigBatch]) -> np.ndarray:
+        points_BJ3 = self.triangulate(replace(batch, rig=self.calibration), own)
+        if not self.across_time:
+            return points_BJ3
+        moments = []
+        for part in around:
+            joints = own_joints(part)
+            points = self.triangulate(replace(part, rig=self.calibration), joints)
+            moments.append(Moments.of(part, joints, points))
+        steady = Moments.of(batch, own, points_BJ3).steadied(moments)
+        told_BJ1 = np.isfinite(steady.points_BJ3).all(-1, keepdims=True)
+        return np.where(told_BJ1 & (steady.weight > _BELIEVED), steady.points_BJ3, points_BJ3)
 
 
 @dataclass(frozen=True)
@@ -73,17 +86,8 @@ class TriangulationOverTime:
 
     def adapt(self, task: RigTask) -> Reprojection:
         """Take the calibration as given."""
-        settings = self.config.evaluate
-
-        def triangulate(batch: RigBatch, joints: Joints2D) -> np.ndarray:
-            points_BJ3 = triangulate_rig(batch, joints, settings.robust_threshold_px)
-            around = steadied_samples(batch, joints, points_BJ3)
-            told_BJ1 = np.isfinite(around.points_BJ3).all(-1, keepdims=True)
-            return np.where(told_BJ1 & (around.weight > _BELIEVED), around.points_BJ3, points_BJ3)
-
-        if not settings.look_ahead:
-            return RobustTriangulation(self.config).adapt(task)
-        return Reprojection(triangulate, given_rig(task), across_time=True)
+        robust = RobustTriangulation(self.config).adapt(task)
+        return replace(robust, across_time=self.config.evaluate.look_ahead)
 
 
 @dataclass(frozen=True)

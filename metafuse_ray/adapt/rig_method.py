@@ -9,7 +9,7 @@ out of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -78,12 +78,19 @@ class SeesHeatmaps(Protocol):
 
 
 @runtime_checkable
-class AcrossTime(Protocol):
+class AcrossTime(AdaptedMethod, Protocol):
     """An adapted method that may listen to the frames around: see ``evaluate.around_frames``."""
 
     @property
     def across_time(self) -> bool:
         """Whether it does."""
+        ...
+
+    def joints(self, batch: RigBatch, around: Iterable[RigBatch] = ()) -> tuple[Joints2D, Joints2D]:
+        """Find the joints of samples (without truth), of which others are around.
+
+        Those of ``batch`` are around each other as well.
+        """
         ...
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
 import torch
 
-from metafuse_ray.adapt.joints import Joints2D, triangulate_rig
+from metafuse_ray.adapt.joints import triangulate_rig
 from metafuse_ray.adapt.plus import PlusRig
 from metafuse_ray.adapt.plus_scalars import START
 from metafuse_ray.adapt.rig_calibration import Origin
@@ -41,23 +41,15 @@ class StoredPlusRig(PlusRig):
     provenance: Mapping[str, Any] = field(default_factory=dict)
     test: Mapping[str, Any] = field(default_factory=dict)
 
-    def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
-        """Find the joints of samples; both results are the same.
+    def heatmaps(self, batch: RigBatch, around: Iterable[RigBatch] = ()) -> torch.Tensor:
+        """Return fused heatmaps (V, B, J, H, W) float32; no label is looked at. See `joints`.
 
         Raises:
             DataError: The samples are of other cameras, in another order, or of another grid.
         """
-        self._check(batch)
-        return super().joints(batch)
-
-    def heatmaps(self, batch: RigBatch) -> torch.Tensor:
-        """Return fused heatmaps (V, B, J, H, W) float32; no label is looked at.
-
-        Raises:
-            DataError: The samples are of other cameras, in another order, or of another grid.
-        """
-        self._check(batch)
-        return super().heatmaps(batch)
+        check_views(self.rig, batch)
+        check_heatmaps((len(self.rig), len(self.skeleton), *self.grid), batch.heatmaps_VBJhw)
+        return super().heatmaps(batch, around)
 
     def positions(self, batch: RigBatch, threshold_px: float = 20.0) -> np.ndarray:
         """Triangulate the joints of samples robustly with the calibration that was found.
@@ -80,10 +72,6 @@ class StoredPlusRig(PlusRig):
             )
         joints, _ = self.joints(batch)
         return triangulate_rig(replace(batch, rig=self.calibration), joints, threshold_px)
-
-    def _check(self, batch: RigBatch) -> None:
-        check_views(self.rig, batch)
-        check_heatmaps((len(self.rig), len(self.skeleton), *self.grid), batch.heatmaps_VBJhw)
 
 
 def plus_content(stored: StoredPlusRig) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

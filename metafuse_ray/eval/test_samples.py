@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,22 +14,26 @@ from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.eval.rigs import rows_around, test_rows
 
+_CHUNK = 64
+"""Samples around that are in memory at a time."""
+
 
 @dataclass(frozen=True, eq=False)
 class TestSamples:
     """Test samples of a rig.
 
     Attributes:
-        batch: The samples that count.
-        around: Those and the frames before and after, without truth: for methods that listen to
-            these.
-        rows: Where those that count are in ``around``.
+        batch: The samples.
+        shards: Where they come from.
+        rig: Names of the cameras.
+        rows_around: Rows of the frames before and after, for methods that listen to these.
     """
 
     __test__ = False  # no test, whatever pytest makes of the name
     batch: RigBatch
-    around: RigBatch
-    rows: np.ndarray
+    shards: ShardSet
+    rig: tuple[str, ...]
+    rows_around: np.ndarray
 
     @classmethod
     def load(cls, shards: ShardSet, rig: tuple[str, ...], settings: EvaluateConfig) -> TestSamples:
@@ -39,16 +44,19 @@ class TestSamples:
         """
         whole = settings.test_shards is not None
         rows = test_rows(shards, rig, settings.test_frames, whole)
-        wide = rows
-        if settings.look_ahead:
-            wide = rows_around(shards, rig, rows, settings.around_frames, whole)
-        around = load_rig_batch(shards, rig, wide)
-        at = np.searchsorted(wide, rows)
-        return cls(around.take(at), hide_truth(around, labels=True), at)
+        most = settings.around_frames if settings.look_ahead else 0
+        around = np.setdiff1d(rows_around(shards, rig, rows, most, whole), rows)
+        return cls(load_rig_batch(shards, rig, rows), shards, rig, around)
+
+    def around(self) -> Iterator[RigBatch]:
+        """Read the frames before and after, some at a time, without truth."""
+        for start in range(0, len(self.rows_around), _CHUNK):
+            rows = self.rows_around[start : start + _CHUNK]
+            yield hide_truth(load_rig_batch(self.shards, self.rig, rows), labels=True)
 
     def joints(self, adapted: AdaptedMethod) -> tuple[Joints2D, Joints2D]:
         """Let an adapted method find the joints: for the JDR, and for triangulation."""
+        hidden = hide_truth(self.batch, labels=True)
         if isinstance(adapted, AcrossTime) and adapted.across_time:
-            for_2d, for_3d = adapted.joints(self.around)
-            return for_2d.take(self.rows), for_3d.take(self.rows)
-        return adapted.joints(hide_truth(self.batch, labels=True))
+            return adapted.joints(hidden, self.around())
+        return adapted.joints(hidden)

@@ -12,7 +12,7 @@ from metafuse_ray.adapt.joints import own_joints, rig_detections
 from metafuse_ray.adapt.plus import PlusMethod
 from metafuse_ray.adapt.plus_scalars import PlusWeights
 from metafuse_ray.adapt.reprojection import RobustTriangulation, TriangulationOverTime
-from metafuse_ray.adapt.rig_method import RigMethod, hide_truth
+from metafuse_ray.adapt.rig_method import AcrossTime, RigMethod, hide_truth
 from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.data.rig_batch import RigBatch
@@ -23,6 +23,7 @@ from tests.support.scenes import with_false_peaks
 
 TORSO = 50.0
 FRAMES, J = 60, 5
+RIVAL = TriangulationOverTime(RunConfig())
 
 
 def motion(frame_B: np.ndarray, person: int = 0) -> np.ndarray:
@@ -168,5 +169,22 @@ def test_the_frames_around_repair_what_no_view_can(spoilt: tuple[RigBatch, np.nd
 def test_triangulation_gains_by_them_too(spoilt: tuple[RigBatch, np.ndarray]) -> None:
     live = load_config(None, ["evaluate.look_ahead=false"])
     robust = found(RobustTriangulation(RunConfig()), *spoilt)
-    assert found(TriangulationOverTime(RunConfig()), *spoilt) > robust + 10
+    assert found(RIVAL, *spoilt) > robust + 10
     assert found(TriangulationOverTime(live), *spoilt) == robust
+
+
+@pytest.mark.parametrize("method", [PlusMethod(PlusWeights.start()), RIVAL])
+def test_samples_around_help_as_those_of_the_batch_do(
+    method: RigMethod, spoilt: tuple[RigBatch, np.ndarray]
+) -> None:
+    batch = hide_truth(spoilt[0], labels=True)
+    task = sightings.task_of(sightings.walk(spoilt[0].rig, 40, 0.3), spoilt[0].rig)
+    adapted = method.adapt(task)
+    assert isinstance(adapted, AcrossTime)
+    asked, rest = np.arange(0, 48, 5), np.setdiff1d(np.arange(48), np.arange(0, 48, 5))
+    around = (batch.take(rows) for rows in np.array_split(rest, 4))
+    found, _ = adapted.joints(batch.take(asked), around)
+    whole, _ = adapted.joints(batch)
+    alone, _ = adapted.joints(batch.take(asked))
+    np.testing.assert_allclose(found.refined_VBJ2, whole.refined_VBJ2[:, asked], atol=1e-4)
+    assert np.abs(found.refined_VBJ2 - alone.refined_VBJ2).max() > 0.1
