@@ -26,6 +26,8 @@ WIDTHS = (1.5, 3.0, 6.0)
 """Standard deviations of the window, in the usual distances of two frames."""
 _AS_GOOD = 1.3
 """Times the error of the best window that a wider one may have."""
+_DOUBTFUL = 1.5
+"""Doubt at which the frames around have a quarter of their weight."""
 _REACH = 2
 """Standard deviations from which on frames do not count."""
 _DEGREE = 2
@@ -53,7 +55,7 @@ class Steadied:
     @property
     def weight(self) -> float:
         """How far to believe them, from 1 down to 0."""
-        return 1 / (1 + self.doubt**2) ** 2
+        return 1 / (1 + (self.doubt / _DOUBTFUL) ** 2) ** 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.crop import apply_affine
 from metafuse_ray.geometry.rig import Rig
 
-_BELIEVED = 0.5
+_BELIEVED = 0.1
 """Weight of the frames around from which on they are followed."""
 
 Triangulate = Callable[[RigBatch, Joints2D], np.ndarray]
