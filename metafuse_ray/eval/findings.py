@@ -7,7 +7,7 @@ from typing import Any
 
 from metafuse_ray.eval.report import data_lines, note_lines
 from metafuse_ray.eval.results import ESTIMATED
-from metafuse_ray.eval.tables import Row, parts
+from metafuse_ray.eval.tables import Row, parts, signed
 
 PICTURES = {
     "frames": "Average JDR over labelled frames; bands are 95 % bootstrap intervals over rigs",
@@ -217,8 +217,9 @@ def _difference(row: Row, pair: Row) -> str:
     where = _n_head(row["labelled_frames"])
     if row["calibration"] not in (None, "exact"):
         where += f" at {_given_head(row['calibration'])}"
-    interval = "" if pair["low"] is None else f" ({pair['low']:+.1f} to {pair['high']:+.1f})"
-    return f"{where} {pair['mean']:+.1f}{interval}"
+    if pair["low"] is None:
+        return f"{where} {signed(pair['mean'])}"
+    return f"{where} {signed(pair['mean'])} ({signed(pair['low'])} to {signed(pair['high'])})"
 
 
 def _verdict(found: Sequence[tuple[Row, Row]]) -> str:

@@ -176,10 +176,15 @@ def _change(row: Row, value: float | None, spread: float | None) -> str:
     if value is None or row["method"] == "No-Fusion":
         return _NOTHING
     spread = _shown(row, spread)
-    return _signed(value) if spread is None else f"{_signed(value)} ±{spread:.1f}"
+    return signed(value) if spread is None else f"{signed(value)} ±{spread:.1f}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Write a difference.
+
+    >>> signed(-0.04)
+    '+0.0'
+    """
     # Rounded first: -0.04 is +0.0, not -0.0.
     return f"{round(value, 1) + 0.0:+.1f}"
 
@@ -197,7 +202,7 @@ def _paper(published: Mapping[tuple[str, int], Row], row: Row, pick: Any) -> str
     alone = published.get(("No-Fusion", 0))
     if alone is None or paper is alone:
         return f"{pick(paper):.1f}"
-    return f"{pick(paper):.1f} ({_signed(pick(paper) - pick(alone))})"
+    return f"{pick(paper):.1f} ({signed(pick(paper) - pick(alone))})"
 
 
 def _by_key(published: Sequence[Row]) -> dict[tuple[str, int], Row]:
