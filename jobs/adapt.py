@@ -1,4 +1,4 @@
-"""Adapt the meta-learned fusion to a new rig with a few labelled frames.
+"""Adapt the meta-learned fusion to a new rig: with a few labelled frames, or none.
 
 python jobs/adapt.py --config configs/demo.yaml output.dir=runs/demo/adapt
 """

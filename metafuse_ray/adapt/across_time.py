@@ -27,7 +27,7 @@ WIDTHS = (1.5, 3.0, 6.0)
 _AS_GOOD = 1.3
 """Times the error of the best window that a wider one may have."""
 _DOUBTFUL = 1.5
-"""Doubt at which the frames around have a quarter of their weight."""
+"""Doubt, in tenths of the torso's length, at which the frames around weigh a quarter."""
 _REACH = 2
 """Standard deviations from which on frames do not count."""
 _DEGREE = 2
@@ -201,7 +201,7 @@ class _Windows:
         points_NWJ3 = np.where(known_NJ[..., None], points_NJ3, 0.0)[self.rows_NW]
         base_NWJ = np.where(known_NJ, trust_NJ, 0.0)[self.rows_NW] * self.weight_NW[..., None]
         if without_itself:
-            base_NWJ[:, self.rows_NW.shape[1] // 2] = 0.0
+            base_NWJ[self.powers_NWD[..., 1] == 0] = 0.0
         weight_NWJ = base_NWJ
         powers, ridge = self.powers_NWD, _RIDGE * np.eye(_DEGREE + 1)
         value_NJ3 = np.zeros_like(points_NJ3)

@@ -114,7 +114,8 @@ def _load(folder: Path, operator: str) -> StoredPlusRig | StoredRig:
             "test": facts["test"],
         }
         tensors = _read_tensors(path, expected)
-        if facts["method"] == _PLUS:
+        # Rigs that were stored before there was MetaFuse+ name no method.
+        if facts.get("method") == _PLUS:
             return plus_from_content(tensors, facts["found"], **common)
         models = _models(tensors, rig, grid, operator)
         return StoredRig(models=models, choice=_choice(facts), **common)

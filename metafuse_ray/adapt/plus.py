@@ -10,6 +10,7 @@ beside detections (`metafuse_ray.adapt.joint_offsets`) and, where asked for, how
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -120,10 +121,11 @@ class PlusRig:
 
     def _by_itself(self, batch: RigBatch, calibration: Rig) -> torch.Tensor:
         scalars = by_name(self.scalars_S)
-        starts = range(0, len(batch), _CHUNK)
-        chunks = [np.arange(start, min(start + _CHUNK, len(batch))) for start in starts]
-        fused = [self._of_frame(batch.take(rows), calibration, scalars) for rows in chunks]
-        return torch.cat(fused, 1) if fused else batch.heatmaps_VBJhw.clone()
+        fused_VBJHW = torch.empty_like(batch.heatmaps_VBJhw)
+        for rows in _chunks(batch):
+            part = batch.take(rows)
+            fused_VBJHW[:, rows] = self._of_frame(part, calibration, scalars)
+        return fused_VBJHW
 
     def _of_frame(self, batch: RigBatch, calibration: Rig, scalars: Scalars) -> torch.Tensor:
         """Fuse every sample by itself."""
@@ -234,8 +236,15 @@ def _listen(batch: RigBatch, calibration: Rig, around: Steadied, fused_VBJHW: to
     )
     pixels = Pixels.of((fused_VBJHW.shape[-2], fused_VBJHW.shape[-1]))
     sigma = torch.tensor(_AROUND_SIGMA)
-    for view in batch.views:
-        known_BJ = known_VBJ[view]
-        cells_BJ2 = torch.tensor(np.where(known_BJ[..., None], cells_VBJ2[view], 0.0)).float()
-        share_BJ11 = torch.tensor(around.weight * known_BJ, dtype=torch.float32)[..., None, None]
-        fused_VBJHW[view].add_(share_BJ11 * pixels.bells(cells_BJ2, sigma)).div_(1 + share_BJ11)
+    cells_VBJ2 = np.where(known_VBJ[..., None], cells_VBJ2, 0.0)
+    for view, rows in itertools.product(batch.views, _chunks(batch)):
+        cells_BJ2 = torch.tensor(cells_VBJ2[view, rows]).float()
+        share_BJ = torch.tensor(around.weight * known_VBJ[view, rows]).float()
+        bells_BJHW = share_BJ[..., None, None] * pixels.bells(cells_BJ2, sigma)
+        own_BJHW = fused_VBJHW[view, rows]
+        fused_VBJHW[view, rows] = (own_BJHW + bells_BJHW) / (1 + share_BJ[..., None, None])
+
+
+def _chunks(batch: RigBatch) -> list[np.ndarray]:
+    rows = np.arange(len(batch))
+    return [rows[start : start + _CHUNK] for start in range(0, len(batch), _CHUNK)]

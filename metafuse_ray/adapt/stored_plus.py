@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from metafuse_ray.adapt.joints import triangulate_rig
+from metafuse_ray.adapt.joints import Joints2D, triangulate_rig
 from metafuse_ray.adapt.plus import PlusRig
 from metafuse_ray.adapt.plus_scalars import START
 from metafuse_ray.adapt.rig_calibration import Origin
@@ -41,15 +41,26 @@ class StoredPlusRig(PlusRig):
     provenance: Mapping[str, Any] = field(default_factory=dict)
     test: Mapping[str, Any] = field(default_factory=dict)
 
+    def joints(self, batch: RigBatch, around: Iterable[RigBatch] = ()) -> tuple[Joints2D, Joints2D]:
+        """Find the joints of samples: see `PlusRig.joints`.
+
+        Raises:
+            DataError: The samples are of other cameras, in another order, or of another grid.
+        """
+        return super().joints(self._checked(batch), around)
+
     def heatmaps(self, batch: RigBatch, around: Iterable[RigBatch] = ()) -> torch.Tensor:
         """Return fused heatmaps (V, B, J, H, W) float32; no label is looked at. See `joints`.
 
         Raises:
             DataError: The samples are of other cameras, in another order, or of another grid.
         """
+        return super().heatmaps(self._checked(batch), (self._checked(part) for part in around))
+
+    def _checked(self, batch: RigBatch) -> RigBatch:
         check_views(self.rig, batch)
         check_heatmaps((len(self.rig), len(self.skeleton), *self.grid), batch.heatmaps_VBJhw)
-        return super().heatmaps(batch, around)
+        return batch
 
     def positions(self, batch: RigBatch, threshold_px: float = 20.0) -> np.ndarray:
         """Triangulate the joints of samples robustly with the calibration that was found.

@@ -235,7 +235,7 @@ class MetaConfig:
 
 @_node
 class AdaptConfig:
-    """Fine-tuning of a new rig on labelled frames."""
+    """Adaptation to a new rig."""
 
     lr: PositiveFloat = 0.1
     """Adam step size of theta."""
@@ -340,12 +340,12 @@ class EvaluateConfig:
     unlabelled_frames: PositiveInt = 200
     """Person-frames of the labelled clips whose detections methods may use, at the most."""
     look_ahead: bool = True
-    """Let MetaFuse+ calibrate on the detections of the test frames too (never on their labels) and
-    listen to the frames before and after, as with a recording that is at hand; without, as for a
-    camera that is live. Meta-training always calibrates so."""
+    """Let MetaFuse+ calibrate on the detections of the test frames too (never on their labels), and
+    let it and Triangulation over time listen to the frames before and after, as with a recording
+    that is at hand; without, as for a camera that is live. Meta-training always calibrates so."""
     around_frames: NaturalInt = 4
-    """Frames before and after each test frame that MetaFuse+ may look at beside the test frames
-    themselves, where evaluate.look_ahead lets it."""
+    """Frames before and after each test frame that these may look at beside the test frames
+    themselves, where evaluate.look_ahead lets them."""
     positions: Some[Position] = ("robust",)
     """How 3D joints are found: robust triangulation always; beside it weighted triangulation, and a
     pictorial structure model with limbs as long as those of the labelled frames."""
@@ -470,7 +470,7 @@ class RunConfig:
     meta: MetaConfig = Field(default_factory=MetaConfig)
     """The meta-training run."""
     adapt: AdaptConfig = Field(default_factory=AdaptConfig)
-    """Fine-tuning of a new rig on labelled frames."""
+    """Adaptation to a new rig."""
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     """Comparison of the methods on rigs of held-out cameras."""
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)

@@ -67,7 +67,7 @@ def load_weights(run: Path) -> FusionWeights:
     if "scalars" in tensors:
         raise CheckpointError(
             f"{path} holds weights of MetaFuse+; MetaFuse needs those of a run over camera pairs:"
-            " train one with meta.tasks=pairs",
+            " train one with meta.tasks=pairs, or leave MetaFuse out of evaluate.methods",
             path=str(path),
         )
     try:
@@ -109,7 +109,7 @@ def load_plus_weights(run: Path, joints: int) -> PlusWeights:
     if "scalars" not in tensors:
         raise CheckpointError(
             f"{path} holds no scalars of MetaFuse+: it is of a run over camera pairs; train one"
-            " with meta.tasks=rigs",
+            " with meta.tasks=rigs, or leave MetaFuse+ out of evaluate.methods and name MetaFuse",
             path=str(path),
         )
     if _facts(path).get("scalars") != list(START) or "offsets" not in tensors:

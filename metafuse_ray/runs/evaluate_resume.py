@@ -56,7 +56,7 @@ def finished_cells(
     before, finished = read_cells(path)
     different = [
         difference
-        for name in before.keys() & facts.keys()
+        for name in sorted(before.keys() & facts.keys())
         for difference in _differences(before[name], facts[name], f"{name}." if name else "")
     ]
     if different:
