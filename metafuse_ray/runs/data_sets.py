@@ -89,10 +89,8 @@ class DataSet:
                 key=f"evaluate.{keys[-1]}",
             )
         checkpoint = fold_path(path, fold)
-        if method == "MetaFuse+":
-            weights: MetaWeights = load_rig_weights(checkpoint, self.shards)
-        else:
-            weights = load_pair_weights(checkpoint, self.shards)
+        load = load_rig_weights if method == "MetaFuse+" else load_pair_weights
+        weights = load(checkpoint, self.shards)
         refuse_trained_cameras(checkpoint, self.shards)
         return weights
 

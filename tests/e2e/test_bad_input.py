@@ -108,7 +108,7 @@ def test_too_few_frames(tiny_shards: Path, tmp_path: Path) -> None:
     error = run_job(
         "meta_train",
         *(f"data.shards={tiny_shards}", f"output.dir={tmp_path / 'o'}", IN_PROCESS),
-        "episode.shots=30",
+        *("meta.tasks=pairs", "episode.shots=30"),
     ).error
     assert "episode.shots=30 needs 60" in error
     assert "set episode.shots to" in error
@@ -130,7 +130,7 @@ def test_cameras_that_were_trained_on(tiny_shards: Path, tmp_path: Path) -> None
     error = run_job(
         "evaluate",
         *(f"data.shards={tiny_shards}", f"output.dir={tmp_path / 'o'}", *EVALUATE),
-        *(f"evaluate.checkpoint={run}", "evaluate.methods=[MetaFuse]"),
+        *(f"evaluate.checkpoint={run}", "evaluate.methods=[MetaFuse+]"),
     ).error
     assert f"{run} was trained on {', '.join(test)}, test cameras of {tiny_shards}" in error
     assert not (tmp_path / "o").exists()
