@@ -82,7 +82,7 @@ def comparison_figure(document: Mapping[str, Any], metric: Metric) -> Figure:
     for axes in (level, gain):
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -97,8 +97,8 @@ def learning_figure(records: Sequence[Mapping[str, float]]) -> Figure:
     rounds = _column(records, "round")
     window = 2 * (len(records) // 30) + 1
     for name, label, colour in (
-        ("support_loss", "support, before adaptation", _STYLES["NaiveFuse"][0]),
-        ("query_loss", "query, after adaptation", _STYLES["MetaFuse"][0]),
+        ("support_loss", "before adaptation", _STYLES["NaiveFuse"][0]),
+        ("query_loss", "after adaptation", _STYLES["MetaFuse"][0]),
     ):
         _plot_smooth(losses, rounds, _column(records, name), window, label, colour)
     _plot_smooth(norms, rounds, _column(records, "gradient_norm"), window, None, "#5a5a5a")
