@@ -65,7 +65,7 @@ def test_learning_curves_show_losses_and_gradient_norm():
     assert (losses.get_ylabel(), norms.get_ylabel()) == ("loss", "outer gradient norm")
     assert norms.get_xlabel() == "round"
     labels = [text.get_text() for text in losses.get_legend().get_texts()]
-    assert labels == ["support, before adaptation", "query, after adaptation"]
+    assert labels == ["before adaptation", "after adaptation"]
     np.testing.assert_allclose(losses.lines[0].get_ydata(), [1 / n for n in range(1, 61)])
 
 
