@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 HERE = "cluster.backend=in_process"
 TRAIN = (
-    *("output.dir=run", "episode.shots=4", "meta.meta_batch_size=2", "checkpoint.every=1"),
+    *("output.dir=run", "meta.rigs=4", "meta.meta_batch_size=2", "checkpoint.every=1"),
     "checkpoint.keep=1",
 )
 
@@ -48,13 +48,14 @@ def test_from_simulation_to_results(s3: S3Server, bucket: str, tmp_path: Path) -
     ended = succeed(
         *("evaluate", *stored, "evaluate.checkpoint=run", "output.dir=results"),
         *("evaluate.views=3", "evaluate.rigs=1", "evaluate.labelled_frames=[6]"),
-        *("evaluate.methods=[No-Fusion, MetaFuse]", "evaluate.test_frames=12"),
+        *("evaluate.methods=[No-Fusion, MetaFuse+]", "evaluate.test_frames=12"),
         HERE,
     )
     assert f"Pictures in {join(bucket, 'lab/results')}" in ended.out
     rows = json.loads(store.read("results/results.json"))["rows"]
     assert sorted((row["method"], row["labelled_frames"]) for row in rows) == [
-        ("MetaFuse", 6),
+        ("MetaFuse+", 0),
+        ("MetaFuse+", 6),
         ("No-Fusion", 0),
         ("No-Fusion", 6),
     ]
