@@ -3,8 +3,9 @@
 A joint that two views contradict each other about in one frame was often clear a moment before. The
 joints of a person are triangulated frame by frame; a polynomial over time, fitted robustly around
 each frame, is a further voice there. How fast people move, and how often a camera looks, is not
-known: of some widths the one that best foretells a frame from its neighbours is taken, and the
-voice fades with how far it is off, to nothing where frames are too far apart.
+known: of the windows that foretell a frame well from its neighbours the widest is taken, as a
+detector errs alike for some frames, and the voice fades with how far it is off, to nothing where
+frames are too far apart.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ MODES = 2
 """Peaks of a heatmap that speak."""
 WORST_DOUBT = 16.0
 """Cells: farther off is as bad, and so is a pair of which nothing is known."""
-_INLIER = 5.0
+INLIER = 5.0
 """Cells: inlier threshold of the triangulated points (20 px of a crop of 256)."""
 _AGREE = 2.5
 """Cells: standard deviation of the agreement of a view with a point."""
@@ -197,7 +197,7 @@ def _triangulated(
         ideal_VBJ3[..., :2].reshape(views, -1, 2),
         np.stack([camera.projection_matrix for camera in rig.cameras]),
         trust_VBJ.reshape(views, -1),
-        threshold_px=np.repeat(_INLIER * ideal_px_per_cell(ideal_VB33), joints, axis=1),
+        threshold_px=np.repeat(INLIER * ideal_px_per_cell(ideal_VB33), joints, axis=1),
     )
     return world_N3.reshape(count, joints, 3)
 

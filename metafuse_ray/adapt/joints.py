@@ -54,10 +54,15 @@ def seen_rows(batch: RigBatch, view: int) -> np.ndarray:
 
 def own_joints(batch: RigBatch) -> Joints2D:
     """Find the joints of every view in its own heatmaps."""
+    return decoded_joints(batch, batch.heatmaps_VBJhw)
+
+
+def decoded_joints(batch: RigBatch, heatmaps_VBJHW: torch.Tensor) -> Joints2D:
+    """Find the joints of samples in heatmaps of theirs, fused or not."""
     joints = Joints2D.empty(batch)
     for view in batch.views:
         rows = seen_rows(batch, view)
-        joints.put(view, rows, batch.heatmaps_VBJhw[view, rows], batch.crop_px)
+        joints.put(view, rows, heatmaps_VBJHW[view, rows], batch.crop_px)
     return joints
 
 

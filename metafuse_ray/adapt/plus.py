@@ -19,10 +19,10 @@ import torch
 
 from metafuse_ray.adapt.across_time import Moments, Steadied
 from metafuse_ray.adapt.crop_cameras import CELLS, cells_from_world, ideal_from_cells
-from metafuse_ray.adapt.evidence import Evidence, gather_evidence
+from metafuse_ray.adapt.evidence import INLIER, Evidence, gather_evidence
 from metafuse_ray.adapt.fading_fusion import FadingFusion, Pixels
 from metafuse_ray.adapt.joint_offsets import BodyFrames, settle_offsets
-from metafuse_ray.adapt.joints import Joints2D, own_joints, seen_rows, triangulate_rig
+from metafuse_ray.adapt.joints import Joints2D, decoded_joints, own_joints, triangulate_rig
 from metafuse_ray.adapt.plus_scalars import PlusWeights, Scalars, by_name
 from metafuse_ray.adapt.rig_calibration import Origin, calibrate_rig
 from metafuse_ray.adapt.rig_method import RigTask, with_label_points
@@ -35,8 +35,6 @@ _CHUNK = 32
 """Samples fused at a time."""
 _SILENT = -50.0
 """Bias of a voice that is not heard."""
-_INLIER = 5.0
-"""Cells: inlier threshold of the triangulated peaks."""
 _AROUND_SIGMA = 1.5
 """Cells: spread of what the frames around say; its height is their weight."""
 _FAINTEST = 0.02
@@ -213,10 +211,7 @@ def label_shift(
 
 
 def _decoded(batch: RigBatch, heatmaps_VBJHW: torch.Tensor) -> Joints2D:
-    joints = Joints2D.empty(batch)
-    for view in batch.views:
-        seen = seen_rows(batch, view)
-        joints.put(view, seen, heatmaps_VBJHW[view, seen], batch.crop_px)
+    joints = decoded_joints(batch, heatmaps_VBJHW)
     # Fused peaks are smooth, so they are known to a fraction of a pixel.
     return replace(joints, argmax_VBJ2=joints.refined_VBJ2)
 
@@ -224,7 +219,7 @@ def _decoded(batch: RigBatch, heatmaps_VBJHW: torch.Tensor) -> Joints2D:
 def _moments(batch: RigBatch, calibration: Rig, fused_VBJHW: torch.Tensor) -> Moments:
     joints = _decoded(batch, fused_VBJHW)
     here = replace(batch, rig=calibration)
-    return Moments.of(batch, joints, triangulate_rig(here, joints, _INLIER * batch.crop_px / CELLS))
+    return Moments.of(batch, joints, triangulate_rig(here, joints, INLIER * batch.crop_px / CELLS))
 
 
 def _listen(batch: RigBatch, calibration: Rig, around: Steadied, fused_VBJHW: torch.Tensor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -13,33 +13,15 @@ from metafuse_ray.adapt.joints import Joints2D, triangulate_rig
 from metafuse_ray.adapt.plus import PlusRig
 from metafuse_ray.adapt.plus_scalars import START
 from metafuse_ray.adapt.rig_calibration import Origin
-from metafuse_ray.adapt.stored_rig import check_heatmaps, check_views
+from metafuse_ray.adapt.stored_rig import StoredFacts
 from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.errors import DataError
 from metafuse_ray.geometry.rig import Rig
-from metafuse_ray.pose.skeleton import Skeleton
-from metafuse_ray.shapes import Grid
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class StoredPlusRig(PlusRig):
-    """What MetaFuse+ found out about a rig.
-
-    Attributes:
-        rig: The cameras, in the order of the views, as they were known before.
-        skeleton: Joints of the heatmaps.
-        grid: Rows and columns of the heatmaps.
-        crop_px: Side of the person crops of the labelled frames.
-        provenance: Plain values: from which weights, data and settings it was made.
-        test: Figures on test frames, plain values; empty where there were none.
-    """
-
-    rig: Rig
-    skeleton: Skeleton
-    grid: Grid
-    crop_px: int
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    test: Mapping[str, Any] = field(default_factory=dict)
+@dataclass(frozen=True, eq=False)
+class StoredPlusRig(StoredFacts, PlusRig):
+    """What MetaFuse+ found out about a rig, with all that its use needs to know."""
 
     def joints(self, batch: RigBatch, around: Iterable[RigBatch] = ()) -> tuple[Joints2D, Joints2D]:
         """Find the joints of samples: see `PlusRig.joints`.
@@ -58,8 +40,7 @@ class StoredPlusRig(PlusRig):
         return super().heatmaps(self._checked(batch), (self._checked(part) for part in around))
 
     def _checked(self, batch: RigBatch) -> RigBatch:
-        check_views(self.rig, batch)
-        check_heatmaps((len(self.rig), len(self.skeleton), *self.grid), batch.heatmaps_VBJhw)
+        self.check(batch)
         return batch
 
     def positions(self, batch: RigBatch, threshold_px: float = 20.0) -> np.ndarray:
@@ -125,11 +106,11 @@ def plus_from_content(
     )
     if doubt_VV.shape != (views, views):
         raise ValueError(f"doubt of shape {doubt_VV.shape}, expected {(views, views)}")
-    for name, shape in (("scalars", (len(START),)), ("offsets", (joints, 3))):
-        # A rig adapted with weights set by hand has one offset for all joints.
-        fits = tuple(tensors[name].shape) in (shape, (1, 3) if name == "offsets" else shape)
-        if not fits or not tensors[name].isfinite().all():
-            raise ValueError(f"{name}: expected finite numbers of shape {shape}")
+    # A rig adapted with weights set by hand has one offset for all joints.
+    shapes = {"scalars": [(len(START),)], "offsets": [(joints, 3), (1, 3)]}
+    for name, fitting in shapes.items():
+        if tuple(tensors[name].shape) not in fitting or not tensors[name].isfinite().all():
+            raise ValueError(f"{name}: expected finite numbers of shape {fitting[0]}")
     if facts["origin"] not in get_args(Origin):
         raise ValueError(f"origin {facts['origin']!r}")
     calibration = None if facts["calibration"] is None else Rig.from_dict(facts["calibration"])

@@ -19,12 +19,12 @@ from metafuse_ray.pose.skeleton import Skeleton
 from metafuse_ray.shapes import Grid
 
 
-@dataclass(frozen=True, eq=False)
-class StoredRig(AdaptedRig):
-    """A rig's affine fusion with all that its use needs to know.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StoredFacts:
+    """What the use of an adapted rig needs to know, whatever the method.
 
     Attributes:
-        rig: The cameras, in the order of the views.
+        rig: The cameras, in the order of the views, as they were known before.
         skeleton: Joints of the heatmaps.
         grid: Rows and columns of the heatmaps.
         crop_px: Side of the person crops of the labelled frames.
@@ -39,14 +39,47 @@ class StoredRig(AdaptedRig):
     provenance: Mapping[str, Any] = field(default_factory=dict)
     test: Mapping[str, Any] = field(default_factory=dict)
 
+    def check(self, batch: RigBatch) -> None:
+        """Refuse samples that are not of this rig.
+
+        Raises:
+            DataError: They are of other cameras, in another order, or of another grid.
+        """
+        if batch.rig.names != self.rig.names:
+            raise DataError(
+                f"expected the views {', '.join(self.rig.names)}, in this order, got"
+                f" {', '.join(batch.rig.names)}; load the samples of this rig",
+                cameras=batch.rig.names,
+            )
+        self.check_heatmaps(batch.heatmaps_VBJhw)
+
+    def check_heatmaps(self, heatmaps_VBJhw: torch.Tensor) -> None:
+        """Refuse heatmaps that are not of the rig's views, joints and grid.
+
+        Raises:
+            DataError: They have another shape.
+        """
+        views, joints = len(self.rig), len(self.skeleton)
+        shape = tuple(heatmaps_VBJhw.shape)
+        if len(shape) != 5 or (shape[0], *shape[2:]) != (views, joints, *self.grid):
+            raise DataError(
+                f"expected heatmaps of {views} views (V, B, J, h, w) = ({views}, B, {joints},"
+                f" {self.grid[0]}, {self.grid[1]}), got {shape}",
+                shape=shape,
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRig(StoredFacts, AdaptedRig):
+    """A rig's affine fusion with all that its use needs to know."""
+
     def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
         """Find the joints of samples, with the lambda for 2D and with that for 3D.
 
         Raises:
             DataError: The samples are of other cameras, in another order, or of another grid.
         """
-        check_views(self.rig, batch)
-        self._check_shape(batch.heatmaps_VBJhw)
+        self.check(batch)
         return super().joints(batch)
 
     def fuse(
@@ -68,7 +101,7 @@ class StoredRig(AdaptedRig):
         Raises:
             DataError: The heatmaps have another shape.
         """
-        self._check_shape(heatmaps_VBJhw)
+        self.check_heatmaps(heatmaps_VBJhw)
         if seen_VB is None:
             seen_VB = torch.ones(heatmaps_VBJhw.shape[:2])
         if seen_VB.shape != heatmaps_VBJhw.shape[:2]:
@@ -97,40 +130,3 @@ class StoredRig(AdaptedRig):
         )
         fused = blend(batch, self.models[view].collect(batch), self_weight)
         return fused * seen_VB[view].to(own)[:, None, None, None]
-
-    def _check_shape(self, heatmaps_VBJhw: torch.Tensor) -> None:
-        check_heatmaps((len(self.rig), len(self.skeleton), *self.grid), heatmaps_VBJhw)
-
-
-def check_views(rig: Rig, batch: RigBatch) -> None:
-    """Refuse samples of other cameras than a rig's, or in another order.
-
-    Raises:
-        DataError: They are.
-    """
-    if batch.rig.names != rig.names:
-        raise DataError(
-            f"expected the views {', '.join(rig.names)}, in this order, got"
-            f" {', '.join(batch.rig.names)}; load the samples of this rig",
-            cameras=batch.rig.names,
-        )
-
-
-def check_heatmaps(expected: tuple[int, int, int, int], heatmaps_VBJhw: torch.Tensor) -> None:
-    """Refuse heatmaps that are not of a rig's views, joints and grid.
-
-    Args:
-        expected: (V, J, h, w).
-        heatmaps_VBJhw: To be fused.
-
-    Raises:
-        DataError: They have another shape.
-    """
-    views, joints, height, width = expected
-    shape = tuple(heatmaps_VBJhw.shape)
-    if len(shape) != 5 or (shape[0], *shape[2:]) != expected:
-        raise DataError(
-            f"expected heatmaps of {views} views (V, B, J, h, w) = ({views}, B, {joints},"
-            f" {height}, {width}), got {shape}",
-            shape=shape,
-        )

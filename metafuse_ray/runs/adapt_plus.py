@@ -64,15 +64,18 @@ class PlusAdaptation:
             self.given,
             test if config.evaluate.look_ahead else None,
         )
-        rows = labelled_rows(shards, cameras, max(frames, 1), settings, (config.seed, 0))
-        self.labelled_clips = shards.samples.clip[rows] if frames else np.array([], int)
-        period = unlabelled_rows(shards, cameras, rows, settings.unlabelled_frames)
-        self._load_own = lambda: load_rig_batch(shards, cameras, period)
+        labelled = self._task.labelled
+        self.labelled_clips = np.array([], int) if labelled is None else labelled.time_B2[:, 0]
+        self._shards, self._settings, self._seed = shards, settings, config.seed
 
     @property
     def own_samples(self) -> RigBatch:
-        """The samples that it was adapted on."""
-        return self._load_own()
+        """The samples that it was adapted on, with their truth."""
+        shards, cameras, settings = self._shards, self.cell.rig, self._settings
+        frames = max(self.cell.labelled_frames, 1)
+        rows = labelled_rows(shards, cameras, frames, settings, (self._seed, 0))
+        period = unlabelled_rows(shards, cameras, rows, settings.unlabelled_frames)
+        return load_rig_batch(shards, cameras, period)
 
     @property
     def provenance(self) -> Mapping[str, Any]:

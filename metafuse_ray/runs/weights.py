@@ -55,8 +55,10 @@ def load_run(checkpoint: str | None, shards: ShardSet) -> PlusWeights | FusionWe
             key="evaluate.checkpoint",
         )
     with run_here(checkpoint) as run:
-        over_rigs = is_plus_run(run)
-    return (load_rig_weights if over_rigs else load_pair_weights)(checkpoint, shards)
+        if is_plus_run(run):
+            return load_plus_weights(run, len(shards.skeleton))
+        weights = load_weights(run)
+    return _on_grid(weights, checkpoint, shards)
 
 
 def load_rig_weights(checkpoint: str, shards: ShardSet) -> PlusWeights:
@@ -77,6 +79,10 @@ def load_pair_weights(checkpoint: str, shards: ShardSet) -> FusionWeights:
     """
     with run_here(checkpoint) as run:
         weights = load_weights(run)
+    return _on_grid(weights, checkpoint, shards)
+
+
+def _on_grid(weights: FusionWeights, checkpoint: str, shards: ShardSet) -> FusionWeights:
     grid = tuple(weights.omega.shape)
     if grid != shards.grid:
         raise CheckpointError(

@@ -222,7 +222,12 @@ def test_omega_of_every_view_is_kept_where_it_is_fine_tuned(configure, trained, 
     method = AffineMethod(config, lambda *_: load_weights(trained))
     adapted = adapt_rig(method, labelled, config, ())
     stored = StoredRig(
-        adapted.models, adapted.choice, labelled.rig, shards.skeleton, shards.grid, 256
+        adapted.models,
+        adapted.choice,
+        rig=labelled.rig,
+        skeleton=shards.skeleton,
+        grid=shards.grid,
+        crop_px=256,
     )
     save_adapted_rig(tmp_path, stored)
     again = load_adapted_rig(tmp_path)
