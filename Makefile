@@ -63,7 +63,7 @@ test: check  ## Checks and all tests but the end-to-end ones
 triton: $(STAMP)  ## The CUDA kernels under Triton's interpreter, on the CPU
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off \
 	  -c constraints.txt -e '.[$(EXTRAS),triton]'
-	$(BIN)/python -m pytest tests/unit/models/operator/test_triton.py
+	$(BIN)/python -m pytest tests/unit/methods/metafuse/operator/test_triton.py
 
 e2e: $(STAMP)  ## Whole jobs and caused faults: the demo, submitted jobs, killed actors
 	$(BIN)/python -m pytest $(E2E) -m e2e

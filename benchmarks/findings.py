@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from metafuse_ray.eval.findings import findings_page
-from metafuse_ray.eval.findings_plots import findings_figures
-from metafuse_ray.eval.plots import save_figure
-from metafuse_ray.eval.report import read_results
+from metafuse_ray.reports.findings import findings_page
+from metafuse_ray.reports.findings_plots import findings_figures
+from metafuse_ray.reports.plots import save_figure
+from metafuse_ray.reports.report import read_results
 
 
 def main() -> None:

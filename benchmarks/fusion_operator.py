@@ -32,9 +32,9 @@ import torch
 from fusion_forms import CASES, JOINTS, OURS, PLAIN, Case, Task, forms_of, run_form
 from fusion_report import markdown, renew_section
 
-from metafuse_ray.models.operator.dispatch import sweeps_for
-from metafuse_ray.models.operator.plan import Plan
-from metafuse_ray.models.operator.shapes import check_shapes
+from metafuse_ray.methods.metafuse.operator.dispatch import sweeps_for
+from metafuse_ray.methods.metafuse.operator.plan import Plan
+from metafuse_ray.methods.metafuse.operator.shapes import check_shapes
 
 
 def main() -> None:

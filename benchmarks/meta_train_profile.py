@@ -24,18 +24,18 @@ from stopwatch import Stopwatch
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.episodes import EpisodeSampler
-from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.geometry.rig import CameraPair
-from metafuse_ray.meta import worker
 from metafuse_ray.meta.outer import OuterOptimizer
 from metafuse_ray.meta.pool import InProcessPool, RoundCounts, TaskPool
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
 from metafuse_ray.meta.trainer import MetaTrainer
-from metafuse_ray.models.operator import function, point
-from metafuse_ray.models.operator.plan import Plan
-from metafuse_ray.models.start import start_weights
+from metafuse_ray.methods.metafuse import worker
+from metafuse_ray.methods.metafuse.operator import function, point
+from metafuse_ray.methods.metafuse.operator.plan import Plan
+from metafuse_ray.methods.metafuse.start import start_weights
 from metafuse_ray.runs.simulate import simulate
+from metafuse_ray.samples.episodes import EpisodeSampler
+from metafuse_ray.shards.shards import ShardSet
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "demo.yaml"
 OPERATOR = "operator, forward and backward"

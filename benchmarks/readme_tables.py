@@ -9,9 +9,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from metafuse_ray.eval.findings import headline
-from metafuse_ray.eval.report import note_lines, read_results
-from metafuse_ray.eval.tables import detection_table, position_table, to_markdown
+from metafuse_ray.reports.findings import headline
+from metafuse_ray.reports.report import note_lines, read_results
+from metafuse_ray.reports.tables import detection_table, position_table, to_markdown
 
 PICTURES = {"demo": ("jdr.png", "heatmaps.png"), "real": ("jdr.png",), "findings": ()}
 """A sheet of real frames would show people of a recording that is not ours to publish."""

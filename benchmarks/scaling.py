@@ -38,15 +38,15 @@ from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.cluster.runtime import ensure_ray
 from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta import reduce
 from metafuse_ray.meta.outer import OuterOptimizer
 from metafuse_ray.meta.reduce import FlatReducer, Reducer
 from metafuse_ray.meta.tasks import MakeWorker, MetaGradient, Task, Weights
 from metafuse_ray.meta.trainer import round_tasks
-from metafuse_ray.models.start import start_weights
+from metafuse_ray.methods.metafuse.start import start_weights
 from metafuse_ray.runs.simulate import simulate
+from metafuse_ray.shards.shards import ShardSet
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "demo.yaml"
 ACTORS = (1, 2, 4, 8, 16, 32, 64)

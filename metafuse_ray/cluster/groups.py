@@ -24,7 +24,7 @@ from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.reduce import RoundSum, join, sum_gradients
 from metafuse_ray.meta.tasks import MakeWorker, Task, Weights
-from metafuse_ray.meta.worker import TaskWorker
+from metafuse_ray.methods.metafuse.worker import TaskWorker
 
 _log = logging.getLogger(__name__)
 _RESTARTS = 3

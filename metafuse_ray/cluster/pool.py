@@ -21,7 +21,7 @@ from metafuse_ray.meta.failures import Decision, FailurePolicy, Status
 from metafuse_ray.meta.pace import Pace
 from metafuse_ray.meta.pool import RoundCounts
 from metafuse_ray.meta.tasks import MakeWorker, MetaGradient, Task, Weights
-from metafuse_ray.meta.worker import TaskWorker
+from metafuse_ray.methods.metafuse.worker import TaskWorker
 
 _log = logging.getLogger(__name__)
 

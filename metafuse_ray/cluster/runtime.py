@@ -16,7 +16,6 @@ import ray
 from ray._private import ray_constants
 from ray.util import get_current_placement_group
 
-import metafuse_ray
 from metafuse_ray.cluster.faults import one_line
 from metafuse_ray.cluster.room import check_room, nodes_of_cluster
 from metafuse_ray.config.schema import ClusterConfig
@@ -119,7 +118,7 @@ def _join_options(address: str) -> dict[str, Any]:
 def _local_options(cluster: ClusterConfig) -> dict[str, Any]:
     wanted = math.ceil(cluster.actors * cluster.cpus_per_actor)
     # Workers find the package where the driver found it, installed or not.
-    root = str(Path(metafuse_ray.__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return {
         "address": "local",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from metafuse_ray.config.location import local, normal
+from metafuse_ray.storage.location import local, normal
 
 _T = TypeVar("_T")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from metafuse_ray.config.kinds import is_location
-from metafuse_ray.config.location import is_uri, join
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError
+from metafuse_ray.storage.location import is_uri, join
 
 ROOT_VARIABLE = "METAFUSE_ROOT"
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"

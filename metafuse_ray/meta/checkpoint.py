@@ -24,11 +24,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from metafuse_ray.config.load import config_tree
-from metafuse_ray.data.sealed_json import digest, seal, unseal
-from metafuse_ray.data.storage import atomic_directory, is_leftover, storage_errors
 from metafuse_ray.errors import CheckpointError
 from metafuse_ray.meta.trainer import MetaTrainer
 from metafuse_ray.meta.weights_file import MODEL_FILE, read_tensors, weights_bytes
+from metafuse_ray.storage.files import atomic_directory, is_leftover, storage_errors
+from metafuse_ray.storage.sealed_json import digest, seal, unseal
 
 _log = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "checkpoints"

@@ -11,7 +11,7 @@ import torch
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.tasks import MakeWorker, MetaGradient, Task, Weights, Worker
-from metafuse_ray.meta.worker import TaskWorker
+from metafuse_ray.methods.metafuse.worker import TaskWorker
 
 
 @dataclass(frozen=True)

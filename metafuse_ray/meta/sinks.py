@@ -17,8 +17,8 @@ from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAt
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter, masked_crc32c
 
-from metafuse_ray.data.storage import RecordFile, storage_errors
 from metafuse_ray.meta.trainer import RoundRecord
+from metafuse_ray.storage.files import RecordFile, storage_errors
 
 _log = logging.getLogger(__name__)
 METRICS_FILE = "metrics.jsonl"

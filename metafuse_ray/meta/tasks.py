@@ -75,7 +75,7 @@ class MetaGradient:
 
 
 class Worker(Protocol):
-    """What a pool needs of a worker; `metafuse_ray.meta.worker.TaskWorker` is the usual one."""
+    """What a pool needs of a worker."""
 
     def open(self, cameras: tuple[str, ...]) -> None:
         """Get ready for the tasks of these cameras."""

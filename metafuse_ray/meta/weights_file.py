@@ -11,12 +11,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
-from metafuse_ray.adapt.plus_scalars import START, PlusWeights
-from metafuse_ray.data.sealed_json import content_digest
-from metafuse_ray.data.storage import storage_errors
 from metafuse_ray.errors import CheckpointError
 from metafuse_ray.geometry.rig import Rig
-from metafuse_ray.models.start import FusionWeights
+from metafuse_ray.methods.metafuse.start import FusionWeights
+from metafuse_ray.methods.plus.weights import START, PlusWeights
+from metafuse_ray.storage.files import storage_errors
+from metafuse_ray.storage.sealed_json import content_digest
 
 MODEL_FILE = "model.safetensors"
 FINAL_FOLDER = "final"

@@ -9,27 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from metafuse_ray.adapt.adapted_file import save_adapted_rig
-from metafuse_ray.adapt.fused_rig import FusedRig
-from metafuse_ray.adapt.plus_scalars import PlusWeights
-from metafuse_ray.adapt.rig import AdaptedRig, Choice
+from metafuse_ray.benchmark.judged_samples import TestSamples
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.open_shards import open_shards
-from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.data.working_folder import working_folder
 from metafuse_ray.errors import NotEnoughFramesError
-from metafuse_ray.eval.adapt_report import print_adapt_report, rig_scores
-from metafuse_ray.eval.heatmap_sheet import SHEET_FILE, adapted_sheet
-from metafuse_ray.eval.test_samples import TestSamples
+from metafuse_ray.export.adapted_rig import save_adapted_rig
 from metafuse_ray.geometry.rig import Rig
-from metafuse_ray.models.fusion import NoFusion
+from metafuse_ray.methods.metafuse.adapt_rig import AdaptedRig, Choice
+from metafuse_ray.methods.metafuse.fused_rig import FusedRig
+from metafuse_ray.methods.metafuse.fusion import NoFusion
+from metafuse_ray.methods.plus.weights import PlusWeights
+from metafuse_ray.reports.adapt_report import print_adapt_report, rig_scores
+from metafuse_ray.reports.heatmap_sheet import SHEET_FILE, adapted_sheet
 from metafuse_ray.runs.adapt_pairs import PairAdaptation
 from metafuse_ray.runs.adapt_plus import PlusAdaptation
+from metafuse_ray.runs.other_recording import open_test_shards
 from metafuse_ray.runs.outputs import check_apart, start_run
 from metafuse_ray.runs.rig_choice import choose_rig
-from metafuse_ray.runs.test_frames import open_test_shards
 from metafuse_ray.runs.weights import adapted_run, load_run
+from metafuse_ray.shards.opening import open_shards
+from metafuse_ray.shards.shards import ShardSet
+from metafuse_ray.storage.working_folder import working_folder
 
 _log = logging.getLogger(__name__)
 _OWNED = re.compile(re.escape(SHEET_FILE))
@@ -40,7 +40,7 @@ _ALONE = Choice(0.0, 1.0, 1.0, float("nan"), float("nan"))
 def adapt(config: RunConfig) -> str:
     """Adapt MetaFuse+ to a rig, or MetaFuse where the checkpoint is a run over camera pairs.
 
-    Leaves `rig.safetensors`, `rig.json` (`metafuse_ray.adapt.adapted_file` reads them back) and a
+    Leaves `rig.safetensors`, `rig.json` (`metafuse_ray.export.adapted_rig` reads them back) and a
     sheet of heatmaps in ``output.dir``, prints a table and says where they lie. The labelled
     frames, and so the result, are those of `evaluate` for the same rig and N.
 

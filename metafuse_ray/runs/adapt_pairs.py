@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from metafuse_ray.adapt.fused_rig import FusedRig
-from metafuse_ray.adapt.methods import AffineMethod
-from metafuse_ray.adapt.rig import adapt_rig, time_blocks
-from metafuse_ray.adapt.rig_method import with_label_points
-from metafuse_ray.adapt.stored_rig import StoredRig
-from metafuse_ray.adapt.watched import WatchedMethod, number_of_fits
+from metafuse_ray.benchmark.cells import Cell
+from metafuse_ray.benchmark.rigs import labelled_rows
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
-from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ConfigError, NotEnoughFramesError
-from metafuse_ray.eval.cells import Cell
-from metafuse_ray.eval.rigs import labelled_rows
-from metafuse_ray.models.start import FusionWeights
+from metafuse_ray.methods.interface import with_label_points
+from metafuse_ray.methods.metafuse.adapt_rig import adapt_rig, time_blocks
+from metafuse_ray.methods.metafuse.fused_rig import FusedRig
+from metafuse_ray.methods.metafuse.fusion_methods import AffineMethod
+from metafuse_ray.methods.metafuse.start import FusionWeights
+from metafuse_ray.methods.metafuse.stored_rig import StoredRig
+from metafuse_ray.methods.metafuse.watched import WatchedMethod, number_of_fits
 from metafuse_ray.progress import track
+from metafuse_ray.samples.rig_batch import RigBatch, load_rig_batch
+from metafuse_ray.shards.shards import ShardSet
 
 Stored = Callable[..., StoredRig]
 """Takes what every stored rig has by keyword: see `StoredRig`."""

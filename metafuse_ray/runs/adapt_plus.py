@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from metafuse_ray.adapt.plus import PlusMethod, PlusRig
-from metafuse_ray.adapt.plus_scalars import PlusWeights
-from metafuse_ray.adapt.stored_plus import StoredPlusRig
+from metafuse_ray.benchmark.cells import Cell
+from metafuse_ray.benchmark.rig_task import make_task
+from metafuse_ray.benchmark.rigs import labelled_rows, unlabelled_rows
 from metafuse_ray.config.schema import Calibration, RunConfig
-from metafuse_ray.data.rig_batch import RigBatch, load_rig_batch
-from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.eval.cells import Cell
-from metafuse_ray.eval.rig_task import make_task
-from metafuse_ray.eval.rigs import labelled_rows, unlabelled_rows
+from metafuse_ray.methods.plus.method import PlusMethod, PlusRig
+from metafuse_ray.methods.plus.stored_rig import StoredPlusRig
+from metafuse_ray.methods.plus.weights import PlusWeights
+from metafuse_ray.samples.rig_batch import RigBatch, load_rig_batch
+from metafuse_ray.shards.shards import ShardSet
 
 Stored = Callable[..., StoredPlusRig]
 """Takes what every stored rig has by keyword: see `StoredPlusRig`."""

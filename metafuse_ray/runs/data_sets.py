@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from metafuse_ray.adapt.method_table import MetaWeights, Weights
+from metafuse_ray.benchmark.cell_plan import plan_cells
+from metafuse_ray.benchmark.cells import Cell
 from metafuse_ray.config.load import config_from_tree, config_tree
 from metafuse_ray.config.paths import rooted
 from metafuse_ray.config.schema import Method, RunConfig
-from metafuse_ray.data.open_shards import open_shards
-from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ConfigError
-from metafuse_ray.eval.cell_plan import plan_cells
-from metafuse_ray.eval.cells import Cell
-from metafuse_ray.runs.test_frames import open_test_shards
+from metafuse_ray.methods.table import MetaWeights, Weights
+from metafuse_ray.runs.other_recording import open_test_shards
 from metafuse_ray.runs.weights import (
     fold_path,
     load_pair_weights,
     load_rig_weights,
     refuse_trained_cameras,
 )
+from metafuse_ray.shards.opening import open_shards
+from metafuse_ray.shards.shards import ShardSet
 
 _CHECKPOINTS: dict[Method, tuple[str, ...]] = {
     "MetaFuse": ("checkpoint",),

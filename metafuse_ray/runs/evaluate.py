@@ -13,25 +13,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metafuse_ray.adapt.method_table import method_entry
+from metafuse_ray.benchmark.cell_file import CELLS_FILE, CellFile
+from metafuse_ray.benchmark.cells import Cell, CellResult, CellWorker, task_of
+from metafuse_ray.benchmark.published import PUBLISHED
+from metafuse_ray.benchmark.results import plain, rows_from_cells
 from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.config.load import config_tree
-from metafuse_ray.config.location import join
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.storage import atomic_file
-from metafuse_ray.data.working_folder import WorkingFolder, working_folder
-from metafuse_ray.eval.cell_file import CELLS_FILE, CellFile
-from metafuse_ray.eval.cells import Cell, CellResult, CellWorker, task_of
-from metafuse_ray.eval.heatmap_sheet import SHEET_FILE, heatmap_sheet
-from metafuse_ray.eval.published import PUBLISHED
-from metafuse_ray.eval.report import print_report, write_report
-from metafuse_ray.eval.results import plain, rows_from_cells
+from metafuse_ray.methods.table import method_entry
 from metafuse_ray.progress import track
+from metafuse_ray.reports.heatmap_sheet import SHEET_FILE, heatmap_sheet
+from metafuse_ray.reports.report import print_report, write_report
 from metafuse_ray.runs.data_sets import DataSet, checkpoint_folder, open_data_sets
 from metafuse_ray.runs.evaluate_resume import finished_cells, run_facts
 from metafuse_ray.runs.outputs import check_apart, start_run
 from metafuse_ray.runs.weights import run_here
+from metafuse_ray.storage.files import atomic_file
+from metafuse_ray.storage.location import join
+from metafuse_ray.storage.working_folder import WorkingFolder, working_folder
 
 _log = logging.getLogger(__name__)
 RESULTS_FILE = "results.json"

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metafuse_ray.adapt.method_table import Weights
+from metafuse_ray.benchmark.cell_file import read_cells
+from metafuse_ray.benchmark.cells import Cell, CellResult
 from metafuse_ray.config.load import config_tree
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.sealed_json import digest
 from metafuse_ray.errors import ConfigError
-from metafuse_ray.eval.cell_file import read_cells
-from metafuse_ray.eval.cells import Cell, CellResult
+from metafuse_ray.methods.table import Weights
 from metafuse_ray.runs.data_sets import DataSet
+from metafuse_ray.storage.sealed_json import digest
 
 _log = logging.getLogger(__name__)
 _WHICH_CELLS = ("methods", "labelled_frames", "calibrations", "calibrated_labelled_frames",

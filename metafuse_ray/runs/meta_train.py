@@ -8,19 +8,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from metafuse_ray.adapt.plus_scalars import PlusWeights
 from metafuse_ray.cluster.groups import GroupedPool
 from metafuse_ray.cluster.metrics import RayMetricsSink
 from metafuse_ray.cluster.placement import cameras_of
 from metafuse_ray.cluster.pool import RayTaskPool
-from metafuse_ray.config.location import join
 from metafuse_ray.config.schema import ClusterConfig, RunConfig
-from metafuse_ray.data.episodes import EpisodeSampler
-from metafuse_ray.data.open_shards import open_shards
-from metafuse_ray.data.rig_episodes import training_rigs
-from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.data.storage import atomic_file, flush_to_disk
-from metafuse_ray.data.working_folder import WorkingFolder, working_folder
 from metafuse_ray.errors import CheckpointError, ConfigError
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.checkpoint import (
@@ -33,7 +25,6 @@ from metafuse_ray.meta.checkpoint import (
 )
 from metafuse_ray.meta.pool import InProcessPool, TaskPool
 from metafuse_ray.meta.reduce import Reducer
-from metafuse_ray.meta.rig_worker import RigWorker
 from metafuse_ray.meta.sinks import (
     EVENTS_FOLDER,
     EVENTS_PATTERN,
@@ -52,8 +43,10 @@ from metafuse_ray.meta.weights_file import (
     weights_bytes,
     weights_path,
 )
-from metafuse_ray.meta.worker import TaskWorker
-from metafuse_ray.models.start import start_weights
+from metafuse_ray.methods.metafuse.start import start_weights
+from metafuse_ray.methods.metafuse.worker import TaskWorker
+from metafuse_ray.methods.plus.weights import PlusWeights
+from metafuse_ray.methods.plus.worker import RigWorker
 from metafuse_ray.runs.outputs import (
     CONFIG_FILE,
     clear_earlier_training,
@@ -62,6 +55,13 @@ from metafuse_ray.runs.outputs import (
 )
 from metafuse_ray.runs.resume import find_checkpoint
 from metafuse_ray.runs.training_pairs import keep_trainable
+from metafuse_ray.samples.episodes import EpisodeSampler
+from metafuse_ray.samples.rig_episodes import training_rigs
+from metafuse_ray.shards.opening import open_shards
+from metafuse_ray.shards.shards import ShardSet
+from metafuse_ray.storage.files import atomic_file, flush_to_disk
+from metafuse_ray.storage.location import join
+from metafuse_ray.storage.working_folder import WorkingFolder, working_folder
 
 _log = logging.getLogger(__name__)
 _OWNED = re.compile(

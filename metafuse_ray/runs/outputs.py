@@ -6,10 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from metafuse_ray.config.load import dump_config
-from metafuse_ray.config.location import beside, is_uri, split
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.storage import atomic_file, storage_errors
-from metafuse_ray.data.working_folder import WorkingFolder
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.meta.checkpoint import (
     CHECKPOINT_FOLDER,
@@ -20,6 +17,9 @@ from metafuse_ray.meta.checkpoint import (
 )
 from metafuse_ray.meta.sinks import EVENTS_FOLDER, EVENTS_PATTERN
 from metafuse_ray.meta.weights_file import FINAL_FOLDER, MODEL_FILE
+from metafuse_ray.storage.files import atomic_file, storage_errors
+from metafuse_ray.storage.location import beside, is_uri, split
+from metafuse_ray.storage.working_folder import WorkingFolder
 
 CONFIG_FILE = "config.resolved.yaml"
 

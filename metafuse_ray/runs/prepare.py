@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from metafuse_ray.backbones.backbone import PoseBackbone
+from metafuse_ray.backbones.blazepose import load_blazepose, weights_file
 from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.blocks import CameraBlock
-from metafuse_ray.data.labels import ProjectedLabels, cube_side, project_labels
-from metafuse_ray.data.open_shards import shards_to_write
-from metafuse_ray.data.recording import Recording, read_recording
-from metafuse_ray.data.shards import ShardWriter
-from metafuse_ray.data.splits import split_cameras
 from metafuse_ray.geometry.camera import Camera
-from metafuse_ray.models.backbone import PoseBackbone
-from metafuse_ray.models.blazepose import load_blazepose, weights_file
-from metafuse_ray.models.heatmaps import CropJob, HeatmapWorker, ImageCrops
 from metafuse_ray.progress import track
+from metafuse_ray.recordings.heatmap_worker import CropJob, HeatmapWorker, ImageCrops
+from metafuse_ray.recordings.labels import ProjectedLabels, cube_side, project_labels
+from metafuse_ray.recordings.recording import Recording, read_recording
+from metafuse_ray.shards.blocks import CameraBlock
+from metafuse_ray.shards.opening import shards_to_write
+from metafuse_ray.shards.shards import ShardWriter
+from metafuse_ray.shards.splits import split_cameras
 
 _log = logging.getLogger(__name__)
 

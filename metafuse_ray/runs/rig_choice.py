@@ -6,11 +6,11 @@ import logging
 import math
 from collections.abc import Sequence
 
+from metafuse_ray.benchmark.rigs import draw_rigs
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import ConfigError
-from metafuse_ray.eval.rigs import draw_rigs
 from metafuse_ray.runs.weights import adapted_run, trained_on
+from metafuse_ray.shards.shards import ShardSet
 
 _log = logging.getLogger(__name__)
 _KEY = "adapt.cameras"

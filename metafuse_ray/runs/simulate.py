@@ -6,14 +6,14 @@ import logging
 
 from metafuse_ray.config.load import config_tree
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.blocks import TEST, TRAIN
-from metafuse_ray.data.dome.simulate import DomePlan
-from metafuse_ray.data.dome.simulate import simulate as plan_dome
-from metafuse_ray.data.open_shards import shards_to_write
-from metafuse_ray.data.shards import ShardWriter
-from metafuse_ray.data.splits import split_cameras
+from metafuse_ray.dome.simulate import DomePlan
+from metafuse_ray.dome.simulate import simulate as plan_dome
 from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.progress import track
+from metafuse_ray.shards.blocks import TEST, TRAIN
+from metafuse_ray.shards.opening import shards_to_write
+from metafuse_ray.shards.shards import ShardWriter
+from metafuse_ray.shards.splits import split_cameras
 
 _log = logging.getLogger(__name__)
 _ROWS = 256

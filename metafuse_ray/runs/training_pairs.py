@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from metafuse_ray.data.episodes import EpisodeSampler
 from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.samples.episodes import EpisodeSampler
 
 _log = logging.getLogger(__name__)
 

@@ -13,29 +13,31 @@ from typing import Any
 
 import numpy as np
 
+from metafuse_ray.benchmark.results import plain
 from metafuse_ray.cluster.pool import RayTaskPool
-from metafuse_ray.cluster.trial import Sweep, checkpoint_folder
-from metafuse_ray.cluster.tune import search
 from metafuse_ray.config.load import config_tree, dump_config
-from metafuse_ray.config.location import is_uri
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.episodes import EpisodeSampler
-from metafuse_ray.data.open_shards import open_shards
-from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.data.storage import atomic_file, storage_errors
-from metafuse_ray.data.working_folder import WorkingFolder
 from metafuse_ray.errors import CheckpointError, ConfigError
-from metafuse_ray.eval.results import plain
-from metafuse_ray.eval.tune_report import best_header, print_tune_report, write_tune_report
 from metafuse_ray.meta.checkpoint import newest_checkpoint
-from metafuse_ray.meta.held_out import (
+from metafuse_ray.meta.tasks import Weights
+from metafuse_ray.methods.metafuse.held_out import (
     HeldOutWorker,
     PairScore,
     judge,
     pairs_to_judge,
     split_held_out,
 )
-from metafuse_ray.meta.search_space import (
+from metafuse_ray.runs.outputs import start_run
+from metafuse_ray.runs.resume import DECISIVE, differing_settings
+from metafuse_ray.runs.training_pairs import keep_trainable
+from metafuse_ray.samples.episodes import EpisodeSampler
+from metafuse_ray.shards.opening import open_shards
+from metafuse_ray.shards.shards import ShardSet
+from metafuse_ray.storage.files import atomic_file, storage_errors
+from metafuse_ray.storage.location import is_uri
+from metafuse_ray.storage.working_folder import WorkingFolder
+from metafuse_ray.tuning.report import best_header, print_tune_report, write_tune_report
+from metafuse_ray.tuning.search_space import (
     ALPHA,
     SearchRange,
     rungs,
@@ -43,11 +45,9 @@ from metafuse_ray.meta.search_space import (
     settings_of,
     with_settings,
 )
-from metafuse_ray.meta.tasks import Weights
-from metafuse_ray.meta.trials import Trial, TrialStore, best_trial
-from metafuse_ray.runs.outputs import start_run
-from metafuse_ray.runs.resume import DECISIVE, differing_settings
-from metafuse_ray.runs.training_pairs import keep_trainable
+from metafuse_ray.tuning.sweep import search
+from metafuse_ray.tuning.trial import Sweep, checkpoint_folder
+from metafuse_ray.tuning.trials import Trial, TrialStore, best_trial
 
 _log = logging.getLogger(__name__)
 _FREE = (

@@ -6,11 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from metafuse_ray.adapt.plus_scalars import PlusWeights
-from metafuse_ray.config.location import is_uri, split
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.data.store import fetched
 from metafuse_ray.errors import CheckpointError, ConfigError
 from metafuse_ray.meta.sinks import METRICS_FILE
 from metafuse_ray.meta.weights_file import (
@@ -22,7 +18,11 @@ from metafuse_ray.meta.weights_file import (
     load_weights,
     trained_cameras,
 )
-from metafuse_ray.models.start import FusionWeights
+from metafuse_ray.methods.metafuse.start import FusionWeights
+from metafuse_ray.methods.plus.weights import PlusWeights
+from metafuse_ray.shards.shards import ShardSet
+from metafuse_ray.storage.location import is_uri, split
+from metafuse_ray.storage.store import fetched
 
 
 def adapted_run(config: RunConfig) -> str | None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metafuse_ray.backbones.blazepose import FILE_NAME, cache_folder
 from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import BackboneConfig
-from metafuse_ray.data.sealed_json import seal, unseal
-from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.meta.checkpoint import read_checkpoint
-from metafuse_ray.models.blazepose import FILE_NAME, cache_folder
 from metafuse_ray.runs.meta_train import meta_train
+from metafuse_ray.shards.shards import ShardSet
+from metafuse_ray.storage.sealed_json import seal, unseal
 from tests.support.jobs import TINY_DOME, copy_shards, left_in, run_job
 from tests.support.panoptic import BODY, body_entry, write_recording
 from tests.support.rigs import random_rig

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from metafuse_ray.adapt.plus_scalars import START
+from metafuse_ray.backbones.blazepose import FILE_NAME, cache_folder
 from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import BackboneConfig
-from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.models.blazepose import FILE_NAME, cache_folder
+from metafuse_ray.methods.plus.weights import START
+from metafuse_ray.shards.shards import ShardSet
 from tests.support.jobs import TINY_DOME, left_in, run_job, succeed
 
 METHODS = (

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from metafuse_ray.config.location import join
-from metafuse_ray.data.store import Store
+from metafuse_ray.storage.location import join
+from metafuse_ray.storage.store import Store
 from tests.support.jobs import TINY_DOME, Ended, left_in, run_job
 from tests.support.s3 import S3Server
 

@@ -14,8 +14,8 @@ import pytest
 
 from metafuse_ray.config.load import load_config
 from metafuse_ray.errors import MetaFuseError
-from metafuse_ray.meta.search_space import settings_of
-from metafuse_ray.meta.trials import Trial, TrialStore
+from metafuse_ray.tuning.search_space import settings_of
+from metafuse_ray.tuning.trials import Trial, TrialStore
 from tests.support.jobs import ROOT, left_in, run_job, succeed
 
 DOME = (

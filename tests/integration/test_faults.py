@@ -21,12 +21,12 @@ from metafuse_ray.cluster import pool as pool_module
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.cluster.runtime import ensure_ray
 from metafuse_ray.config.schema import ClusterConfig, RunConfig
-from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import AdaptationDivergedError, ShardFormatError, WorkerFailedError
 from metafuse_ray.meta.pool import InProcessPool
 from metafuse_ray.meta.tasks import MakeWorker, Weights
 from metafuse_ray.meta.trainer import RoundRecord
-from metafuse_ray.meta.worker import TaskWorker
+from metafuse_ray.methods.metafuse.worker import TaskWorker
+from metafuse_ray.shards.shards import ShardSet
 from tests.support.meta_training import assert_same, pairs_of, settings, train
 from tests.support.workers import (
     BuggyWorker,

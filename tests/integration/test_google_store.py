@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from metafuse_ray.config.load import load_config
-from metafuse_ray.config.location import join
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.store import Store
 from metafuse_ray.errors import StorageError
 from metafuse_ray.runs.meta_train import meta_train
 from metafuse_ray.runs.simulate import simulate
+from metafuse_ray.storage.location import join
+from metafuse_ray.storage.store import Store
 
 _PROGRAM = shutil.which("fake-gcs-server")
 pytestmark = pytest.mark.skipif(_PROGRAM is None, reason="there is no fake-gcs-server in PATH")

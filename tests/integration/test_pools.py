@@ -16,7 +16,7 @@ from metafuse_ray.errors import ShardFormatError
 from metafuse_ray.meta.pool import InProcessPool
 from metafuse_ray.meta.tasks import Weights
 from metafuse_ray.meta.trainer import RoundRecord, round_tasks
-from metafuse_ray.models.start import start_weights
+from metafuse_ray.methods.metafuse.start import start_weights
 from tests.support.meta_training import assert_same, pairs_of, settings, train
 from tests.support.shards import random_content, write
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from metafuse_ray.config.location import join
-from metafuse_ray.data.store import Store, fetched
 from metafuse_ray.errors import ConfigError, DataError, StorageError
+from metafuse_ray.storage.location import join
+from metafuse_ray.storage.store import Store, fetched
 from tests.support.s3 import S3Server
 
 _BIG = 11_000_000

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from metafuse_ray.adapt.adapted_file import load_adapted_rig
 from metafuse_ray.config.load import load_config
-from metafuse_ray.config.location import join
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.store import Store
 from metafuse_ray.errors import CheckpointError, ConfigError, StorageError
+from metafuse_ray.export.adapted_rig import load_adapted_rig
 from metafuse_ray.runs.adapt import adapt
 from metafuse_ray.runs.evaluate import evaluate
 from metafuse_ray.runs.meta_train import meta_train
 from metafuse_ray.runs.tune import tune
+from metafuse_ray.storage.location import join
+from metafuse_ray.storage.store import Store
 from tests.support.s3 import S3Server
 
 _FINAL = "final/model.safetensors"

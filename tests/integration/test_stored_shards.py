@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from metafuse_ray.config.load import load_config
-from metafuse_ray.config.location import join
-from metafuse_ray.data.open_shards import open_shards
-from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.data.store import Store
 from metafuse_ray.errors import ShardFormatError, StorageError
 from metafuse_ray.runs.simulate import simulate
+from metafuse_ray.shards.opening import open_shards
+from metafuse_ray.shards.shards import ShardSet
+from metafuse_ray.storage.location import join
+from metafuse_ray.storage.store import Store
 from tests.support.s3 import S3Server
 
 _SMALL = (

@@ -14,11 +14,11 @@ import torch
 
 from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.episodes import EpisodeSampler, FusionBatch
-from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.meta.pool import InProcessPool
 from metafuse_ray.meta.trainer import MetaTrainer, round_tasks
-from metafuse_ray.models.start import FusionWeights, random_start
+from metafuse_ray.methods.metafuse.start import FusionWeights, random_start
+from metafuse_ray.samples.episodes import EpisodeSampler, FusionBatch
+from metafuse_ray.shards.shards import ShardSet
 from tests.support.plain_fusion import plain_fuse
 from tests.support.shards import random_content, write
 

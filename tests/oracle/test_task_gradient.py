@@ -7,13 +7,13 @@ from typing import Literal
 import pytest
 import torch
 
-from metafuse_ray.adapt.set_loss import SetLoss
-from metafuse_ray.adapt.task_gradient import task_gradient
 from metafuse_ray.config.schema import InnerConfig
-from metafuse_ray.data.episodes import FusionBatch
 from metafuse_ray.errors import ConfigError
-from metafuse_ray.models.fusion import AffineFusion, NaiveFuse
-from metafuse_ray.models.operator import implementations
+from metafuse_ray.methods.metafuse.fusion import AffineFusion, NaiveFuse
+from metafuse_ray.methods.metafuse.operator import implementations
+from metafuse_ray.methods.metafuse.set_loss import SetLoss
+from metafuse_ray.methods.metafuse.task_gradient import task_gradient
+from metafuse_ray.samples.episodes import FusionBatch
 from tests.support.plain_fusion import plain_fuse
 
 GRID = (5, 6)

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metafuse_ray.adapt.limbs import limb_model
-from metafuse_ray.adapt.pictorial import pictorial_joints
-from metafuse_ray.eval.positions import rig_limbs
+from metafuse_ray.benchmark.positions import rig_limbs
 from metafuse_ray.geometry.crop import apply_affine
 from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.methods.rivals.limbs import limb_model
+from metafuse_ray.methods.rivals.pictorial import pictorial_joints
 from metafuse_ray.pose.heatmap import heatmap_from_crop, render_gaussian
 from metafuse_ray.pose.skeleton import COCO17
 from tests.support.rigs import HD_LENS

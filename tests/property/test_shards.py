@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metafuse_ray.data.episodes import EpisodeSampler
-from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.samples.episodes import EpisodeSampler
+from metafuse_ray.shards.shards import ShardSet
 from tests.support.shards import random_content, write
 
 

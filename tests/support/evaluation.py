@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from metafuse_ray.benchmark.cells import Cell, CellResult
+from metafuse_ray.benchmark.published import PUBLISHED
+from metafuse_ray.benchmark.results import plain, rows_from_cells
 from metafuse_ray.config.schema import Method
-from metafuse_ray.eval.cells import Cell, CellResult
-from metafuse_ray.eval.published import PUBLISHED
-from metafuse_ray.eval.results import plain, rows_from_cells
 
 METHODS: tuple[Method, ...] = ("No-Fusion", "NaiveFuse", "MetaFuse")
 SIMULATED = {

@@ -11,7 +11,7 @@ import torch
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.pool import RoundCounts
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
-from metafuse_ray.models.start import FusionWeights
+from metafuse_ray.methods.metafuse.start import FusionWeights
 
 GRID = (4, 3)
 PAIRS = [CameraPair(a, b) for a in "abcd" for b in "abcd" if a != b]

@@ -10,12 +10,12 @@ import numpy as np
 
 from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.pool import TaskPool
 from metafuse_ray.meta.tasks import Weights
 from metafuse_ray.meta.trainer import MetaTrainer, RoundRecord
-from metafuse_ray.models.start import start_weights
+from metafuse_ray.methods.metafuse.start import start_weights
+from metafuse_ray.shards.shards import ShardSet
 
 
 def settings(shards: Path, *overrides: str) -> RunConfig:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from metafuse_ray.adapt.fit import fit_by_steps
-from metafuse_ray.adapt.methods import adam
-from metafuse_ray.data.episodes import FusionBatch
-from metafuse_ray.models.fusion import NaiveFuse
+from metafuse_ray.methods.metafuse.fit import fit_by_steps
+from metafuse_ray.methods.metafuse.fusion import NaiveFuse
+from metafuse_ray.methods.metafuse.fusion_methods import adam
+from metafuse_ray.samples.episodes import FusionBatch
 
 
 def status_mb(field: str) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from metafuse_ray.adapt.rig_method import RigTask, hide_truth
-from metafuse_ray.data.rig_batch import RigBatch
 from metafuse_ray.geometry.crop import apply_affine, crop_transform, person_box
 from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.methods.interface import RigTask, hide_truth
 from metafuse_ray.pose.heatmap import heatmap_from_crop, render_gaussian
+from metafuse_ray.samples.rig_batch import RigBatch
 from tests.support.rigs import random_rig
 
 CROP_PX, GRID = 64, (32, 32)

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from metafuse_ray.config.load import config_tree, load_config
-from metafuse_ray.meta.search_space import ALPHA, BETA, SHOTS, search_space
-from metafuse_ray.meta.trials import Score, Trial
+from metafuse_ray.tuning.search_space import ALPHA, BETA, SHOTS, search_space
+from metafuse_ray.tuning.trials import Score, Trial
 from tests.support.evaluation import SIMULATED
 
 SETTINGS = {ALPHA: 3.0, BETA: 0.0005, SHOTS: 16}

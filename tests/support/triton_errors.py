@@ -11,9 +11,9 @@ import sys
 
 import torch
 
-from metafuse_ray.models.operator import fuse, plan, triton_sweeps
-from metafuse_ray.models.operator.function import Fuse
-from metafuse_ray.models.operator.shapes import check_shapes
+from metafuse_ray.methods.metafuse.operator import fuse, plan, triton_sweeps
+from metafuse_ray.methods.metafuse.operator.function import Fuse
+from metafuse_ray.methods.metafuse.operator.shapes import check_shapes
 from tests.support.plain_fusion import FusionCase, fusion_case
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
-from metafuse_ray.meta.worker import TaskWorker
+from metafuse_ray.methods.metafuse.worker import TaskWorker
 
 
 class RecordingWorker(TaskWorker):

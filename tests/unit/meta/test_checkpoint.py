@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from metafuse_ray.config.load import load_config
-from metafuse_ray.data.sealed_json import digest, seal, unseal
 from metafuse_ray.errors import CheckpointError, StorageError
 from metafuse_ray.meta.checkpoint import (
     newest_checkpoint,
@@ -28,6 +27,7 @@ from metafuse_ray.meta.checkpoint import (
 )
 from metafuse_ray.meta.trainer import MetaTrainer
 from metafuse_ray.meta.weights_file import load_weights, trained_cameras, weights_bytes
+from metafuse_ray.storage.sealed_json import digest, seal, unseal
 from tests.support.meta import GRID, PAIRS, ScriptedPool, random_start
 
 CAMERAS = {"00_03": "0123456789abcdef"}

@@ -11,19 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from metafuse_ray.adapt.adapted_file import (
-    FACTS_FILE,
-    TENSOR_FILE,
-    load_adapted_rig,
-    save_adapted_rig,
-)
-from metafuse_ray.adapt.methods import AffineMethod
-from metafuse_ray.adapt.rig import adapt_rig
-from metafuse_ray.adapt.stored_rig import StoredRig
+from metafuse_ray.benchmark.cells import Cell, CellWorker
+from metafuse_ray.benchmark.rigs import draw_rigs, labelled_rows
 from metafuse_ray.config.load import load_config
-from metafuse_ray.data.blocks import TRAIN, SampleBlock
-from metafuse_ray.data.rig_batch import load_rig_batch
-from metafuse_ray.data.shards import ShardSet, ShardWriter
 from metafuse_ray.errors import (
     BundleError,
     CheckpointError,
@@ -32,13 +22,23 @@ from metafuse_ray.errors import (
     NotEnoughFramesError,
     StorageError,
 )
-from metafuse_ray.eval.cells import Cell, CellWorker
-from metafuse_ray.eval.rigs import draw_rigs, labelled_rows
+from metafuse_ray.export.adapted_rig import (
+    FACTS_FILE,
+    TENSOR_FILE,
+    load_adapted_rig,
+    save_adapted_rig,
+)
 from metafuse_ray.meta.weights_file import load_weights, weights_bytes
-from metafuse_ray.models.fusion import AffineFusion
+from metafuse_ray.methods.metafuse.adapt_rig import adapt_rig
+from metafuse_ray.methods.metafuse.fusion import AffineFusion
+from metafuse_ray.methods.metafuse.fusion_methods import AffineMethod
+from metafuse_ray.methods.metafuse.stored_rig import StoredRig
 from metafuse_ray.runs.adapt import adapt
 from metafuse_ray.runs.meta_train import meta_train
 from metafuse_ray.runs.rig_choice import choose_rig
+from metafuse_ray.samples.rig_batch import load_rig_batch
+from metafuse_ray.shards.blocks import TRAIN, SampleBlock
+from metafuse_ray.shards.shards import ShardSet, ShardWriter
 
 SETTINGS = (
     "meta.tasks=pairs",

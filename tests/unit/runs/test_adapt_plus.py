@@ -11,23 +11,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from metafuse_ray.adapt.adapted_file import (
+from metafuse_ray.benchmark.cells import Cell, CellWorker
+from metafuse_ray.config.load import load_config
+from metafuse_ray.errors import BundleError, ConfigError, DataError, NotEnoughFramesError
+from metafuse_ray.export.adapted_rig import (
     FACTS_FILE,
     TENSOR_FILE,
     load_adapted_rig,
     save_adapted_rig,
 )
-from metafuse_ray.adapt.joints import own_joints, rig_detections
-from metafuse_ray.adapt.plus_scalars import PlusWeights
-from metafuse_ray.adapt.stored_plus import StoredPlusRig
-from metafuse_ray.config.load import load_config
-from metafuse_ray.data.rig_batch import load_rig_batch
-from metafuse_ray.data.shards import ShardSet
-from metafuse_ray.errors import BundleError, ConfigError, DataError, NotEnoughFramesError
-from metafuse_ray.eval.cells import Cell, CellWorker
 from metafuse_ray.meta.weights_file import weights_bytes
-from metafuse_ray.models.start import start_weights
+from metafuse_ray.methods.metafuse.start import start_weights
+from metafuse_ray.methods.plus.stored_rig import StoredPlusRig
+from metafuse_ray.methods.plus.weights import PlusWeights
 from metafuse_ray.runs.adapt import adapt
+from metafuse_ray.samples.joints import own_joints, rig_detections
+from metafuse_ray.samples.rig_batch import load_rig_batch
+from metafuse_ray.shards.shards import ShardSet
 
 J = 17
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from metafuse_ray.adapt.method_table import METHODS
-from metafuse_ray.adapt.plus_scalars import PlusWeights
 from metafuse_ray.config.load import load_config
-from metafuse_ray.data.shards import ShardSet
 from metafuse_ray.meta.weights_file import weights_bytes
-from metafuse_ray.models.start import start_weights
+from metafuse_ray.methods.metafuse.start import start_weights
+from metafuse_ray.methods.plus.weights import PlusWeights
+from metafuse_ray.methods.table import METHODS
 from metafuse_ray.runs.evaluate import evaluate
+from metafuse_ray.shards.shards import ShardSet
 
 WRONG = ("0.5", "5")
 

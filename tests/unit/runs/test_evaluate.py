@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from metafuse_ray.benchmark.cell_file import CELLS_FILE
+from metafuse_ray.benchmark.cells import CellWorker
 from metafuse_ray.config.load import load_config
 from metafuse_ray.errors import ConfigError, DataError
-from metafuse_ray.eval.cell_file import CELLS_FILE
-from metafuse_ray.eval.cells import CellWorker
 from metafuse_ray.runs.evaluate import evaluate
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from metafuse_ray.adapt.plus_scalars import PlusWeights
 from metafuse_ray.config.load import load_config
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.meta.weights_file import weights_bytes
+from metafuse_ray.methods.plus.weights import PlusWeights
 from metafuse_ray.runs.evaluate import evaluate
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from metafuse_ray.config.load import load_config
-from metafuse_ray.data.dome.simulate import simulate as plan_dome
-from metafuse_ray.data.shards import ShardSet
+from metafuse_ray.dome.simulate import simulate as plan_dome
 from metafuse_ray.errors import ConfigError, NotEnoughFramesError, StorageError
 from metafuse_ray.runs.simulate import simulate
+from metafuse_ray.shards.shards import ShardSet
 
 SETTINGS = (
     "simulate.cameras=4",

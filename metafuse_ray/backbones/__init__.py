@@ -1,0 +1,1 @@
+"""Single-view pose networks: one file each."""

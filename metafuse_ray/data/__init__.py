@@ -1,1 +1,0 @@
-"""Recordings, the simulated dome, shards and episodes."""

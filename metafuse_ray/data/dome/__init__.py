@@ -1,1 +1,0 @@
-"""The simulated dome: a rig of virtual detectors that films moving, occluding people."""

@@ -1,1 +1,0 @@
-"""Comparison of the methods: tables and pictures."""

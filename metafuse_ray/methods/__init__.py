@@ -1,0 +1,1 @@
+"""The methods: one row each in `table`."""

@@ -1,0 +1,1 @@
+"""MetaFuse: the published model."""

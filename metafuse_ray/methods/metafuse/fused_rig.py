@@ -1,0 +1,75 @@
+"""Methods that fuse heatmaps view by view, behind the interface of all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.methods.interface import RigTask, with_label_points
+from metafuse_ray.methods.metafuse.adapt_rig import AdaptedRig, Choice, adapt_rig
+from metafuse_ray.methods.metafuse.fusion_methods import FusionMethod
+from metafuse_ray.samples.joints import Joints2D
+from metafuse_ray.samples.rig_batch import RigBatch
+from metafuse_ray.seeds import generator
+
+
+@dataclass(frozen=True, eq=False)
+class FusedRig:
+    """A fitted fusion, and the calibration to triangulate its peaks with."""
+
+    adapted: AdaptedRig
+    calibration: Rig | None
+
+    @property
+    def chosen(self) -> Mapping[str, float]:
+        """What held-out labelled frames chose."""
+        return asdict(self.adapted.choice)
+
+    def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
+        """Find the joints, with the lambda for 2D and with that for 3D."""
+        return self.adapted.joints(batch)
+
+    def heatmaps(self, batch: RigBatch) -> torch.Tensor:
+        """Return the fused heatmaps, with the lambda for 3D."""
+        return self.adapted.heatmaps(batch)
+
+
+@dataclass(frozen=True)
+class FusionRigMethod:
+    """Fit a fusion to every view; settings and lambda on held-out labelled frames.
+
+    The calibration decides nothing but the lambda for 3D, by the held-out labels' 3D points.
+
+    Attributes:
+        method: What to fit.
+        config: The run.
+    """
+
+    method: FusionMethod
+    config: RunConfig
+
+    def adapt(self, task: RigTask) -> FusedRig:
+        """Fit all views; without labels, take the start as it is."""
+        if task.labelled is None:
+            return FusedRig(self._unfitted(task), task.calibration)
+        labelled = task.labelled
+        if task.calibration is not None:
+            labelled = with_label_points(labelled, task.calibration)
+        adapted = adapt_rig(self.method, labelled, self.config, task.address)
+        return FusedRig(adapted, task.calibration)
+
+    def _unfitted(self, task: RigTask) -> AdaptedRig:
+        setting = min(self.method.settings)
+        first, *others = self.method.self_weights
+        weight = self.config.model.self_weight if others else first
+        choice = Choice(setting, weight, weight, float("nan"), float("nan"))
+        models = []
+        for view in task.unlabelled.views:
+            random = generator(self.config.seed, "adapt", *task.address, view)
+            fits = self.method.fit(task.unlabelled.target(view), view, random)
+            models.append(next(model for _, model in fits))
+        return AdaptedRig(tuple(models), choice)

@@ -1,0 +1,1 @@
+"""MetaFuse+: calibrate, and fuse with weights that fade with doubt."""

@@ -1,0 +1,221 @@
+"""What the other views say of a joint, and how far they and the calibration are to be believed.
+
+Every view is reduced to the highest peaks of its heatmaps. A peak is a line in each other view;
+the first peaks of all views, triangulated robustly, are a point, and so are those of all but the
+view that is asked. How much a calibration is worth shows without any label, by how far confident
+peaks lie off each other's lines: over all samples at hand (the doubt that
+`metafuse_ray.methods.plus.rig_calibration` works out), and in the very sample that is fused.
+
+All lengths are cells (`metafuse_ray.methods.plus.crop_cameras`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from metafuse_ray.geometry.epipolar import homogeneous, pair_fundamentals
+from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.geometry.triangulate import triangulate_robust
+from metafuse_ray.methods.plus.crop_cameras import (
+    cells_from_grid,
+    cells_from_world,
+    ideal_from_cells,
+    ideal_px_per_cell,
+)
+from metafuse_ray.pose.modes import find_modes
+from metafuse_ray.samples.joints import refine_window
+from metafuse_ray.samples.rig_batch import RigBatch
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+MODES = 2
+"""Peaks of a heatmap that speak."""
+WORST_DOUBT = 16.0
+"""Cells: farther off is as bad, and so is a pair of which nothing is known."""
+INLIER = 5.0
+"""Cells: inlier threshold of the triangulated points (20 px of a crop of 256)."""
+_AGREE = 2.5
+"""Cells: standard deviation of the agreement of a view with a point."""
+_FEWEST = 5
+"""Joints in common that the doubt of a sample is worked out from."""
+_OUTSIDE = 1e3
+"""Cells: where a point that is not known is put."""
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """The highest peaks of every heatmap of a rig's samples.
+
+    Attributes:
+        cells_VBJK2: Where.
+        height_VBJK: How high; 0 where the view sees nobody.
+    """
+
+    cells_VBJK2: FloatArray
+    height_VBJK: FloatArray
+
+    @classmethod
+    def of(cls, batch: RigBatch) -> Peaks:
+        """Find them."""
+        grid = batch.heatmaps_VBJhw.shape[-2], batch.heatmaps_VBJhw.shape[-1]
+        window = refine_window(grid[1])
+        found = [find_modes(heatmaps, MODES, window) for heatmaps in batch.heatmaps_VBJhw]
+        px_VBJK2 = torch.stack([px for px, _ in found]).double().numpy()
+        height_VBJK = torch.stack([height for _, height in found]).double()
+        height_VBJK = height_VBJK * batch.seen_VB[:, :, None, None]
+        return cls(cells_from_grid(px_VBJK2, grid), height_VBJK.numpy())
+
+    @property
+    def first(self) -> FloatArray:
+        """Where the highest peaks are, (V, B, J, 2)."""
+        return self.cells_VBJK2[..., 0, :]
+
+    @property
+    def trust(self) -> FloatArray:
+        """What a view's word weighs, (V, B, J): the square of its highest peak."""
+        return np.square(self.height_VBJK[..., 0])
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Triangulated joints as every view should see them.
+
+    Attributes:
+        cells_VBJ2: Where; far outside where it is not known.
+        known_VBJ: Whether it is known.
+        support_VBJ: Sum of the trust of the views that took part and agree with it.
+        miss_B: Mean distance of the peaks that took part, by their trust.
+    """
+
+    cells_VBJ2: FloatArray
+    known_VBJ: BoolArray
+    support_VBJ: FloatArray
+    miss_B: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the views of a rig say of each other's joints.
+
+    Attributes:
+        peaks: What every view saw.
+        lines_VVBJK3: [target, source]: the source's peaks as lines (a, b, c) in the target's
+            cells, of unit normal.
+        doubt_VVB: Of every pair in every sample; 0 on the diagonal.
+        every: The points that all views give.
+        others: The points that all views but the one that looks give.
+        world_BJ3: The points that all views give, in the rig's unit; NaN where not known.
+        ideal_VB33: From cells to ideal image pixels: see `ideal_from_cells`.
+    """
+
+    peaks: Peaks
+    lines_VVBJK3: FloatArray
+    doubt_VVB: FloatArray
+    every: Points
+    others: Points
+    world_BJ3: FloatArray
+    ideal_VB33: FloatArray
+
+
+def gather_evidence(batch: RigBatch, rig: Rig) -> Evidence:
+    """Work out what the views say of each other.
+
+    Args:
+        batch: Samples; their own rig and labels are not looked at.
+        rig: The calibration to believe.
+    """
+    peaks = Peaks.of(batch)
+    ideal_VB33 = ideal_from_cells(batch, rig)
+    lines = _lines(peaks, rig, ideal_VB33)
+    world_BJ3 = _triangulated(peaks, rig, ideal_VB33, peaks.trust)
+    alone = []
+    for view in batch.views:
+        trust_VBJ = peaks.trust
+        trust_VBJ[view] = 0
+        others_BJ3 = _triangulated(peaks, rig, ideal_VB33, trust_VBJ)
+        alone.append(_points(peaks, rig, ideal_VB33, trust_VBJ, others_BJ3))
+    return Evidence(
+        peaks=peaks,
+        lines_VVBJK3=lines,
+        doubt_VVB=_sample_doubt(peaks, lines),
+        every=_points(peaks, rig, ideal_VB33, peaks.trust, world_BJ3),
+        others=Points(
+            cells_VBJ2=np.stack([points.cells_VBJ2[view] for view, points in enumerate(alone)]),
+            known_VBJ=np.stack([points.known_VBJ[view] for view, points in enumerate(alone)]),
+            support_VBJ=np.stack([points.support_VBJ[view] for view, points in enumerate(alone)]),
+            miss_B=np.mean([points.miss_B for points in alone], axis=0),
+        ),
+        world_BJ3=world_BJ3,
+        ideal_VB33=ideal_VB33,
+    )
+
+
+def _lines(peaks: Peaks, rig: Rig, ideal_VB33: FloatArray) -> FloatArray:
+    views, count, joints, modes = peaks.height_VBJK.shape
+    # Cameras that share their centre have no lines: nothing lies near these.
+    lines_VVBJK3 = np.zeros((views, views, count, joints, modes, 3))
+    lines_VVBJK3[..., 2] = _OUTSIDE
+    peaks_VBJK3 = homogeneous(peaks.cells_VBJK2)
+    for (target, source), fundamental in pair_fundamentals(rig.cameras):
+        in_cells_B33 = np.swapaxes(ideal_VB33[source], 1, 2) @ fundamental @ ideal_VB33[target]
+        line_BJK3 = np.einsum("bjki,bil->bjkl", peaks_VBJK3[source], in_cells_B33)
+        length_BJK1 = np.linalg.norm(line_BJK3[..., :2], axis=-1, keepdims=True)
+        lines_VVBJK3[target, source] = line_BJK3 / np.maximum(length_BJK1, 1e-12)
+    return lines_VVBJK3
+
+
+def _sample_doubt(peaks: Peaks, lines_VVBJK3: FloatArray) -> FloatArray:
+    """Weighted median over the joints of the distance of first peaks from each other's lines."""
+    first_VBJ3 = homogeneous(peaks.first)
+    one_way = np.abs(np.einsum("tsbji,tbji->tsbj", lines_VVBJK3[..., 0, :], first_VBJ3))
+    distance_VVBJ = (one_way + np.swapaxes(one_way, 0, 1)) / 2
+    weight_VVBJ = peaks.trust[:, None] * peaks.trust[None]
+    order = np.argsort(distance_VVBJ, axis=-1)
+    distance_VVBJ = np.take_along_axis(distance_VVBJ, order, -1)
+    weight_VVBJ = np.take_along_axis(weight_VVBJ, order, -1)
+    reached_VVBJ = np.cumsum(weight_VVBJ, -1)
+    middle = (reached_VVBJ >= reached_VVBJ[..., -1:] / 2).argmax(-1)
+    found_VVB = np.take_along_axis(distance_VVBJ, middle[..., None], -1)[..., 0]
+    told_VVB = (weight_VVBJ > 0).sum(-1) >= _FEWEST
+    doubt_VVB = np.where(told_VVB, np.minimum(found_VVB, WORST_DOUBT), WORST_DOUBT)
+    doubt_VVB[np.arange(len(doubt_VVB)), np.arange(len(doubt_VVB))] = 0.0
+    return doubt_VVB
+
+
+def _triangulated(
+    peaks: Peaks, rig: Rig, ideal_VB33: FloatArray, trust_VBJ: FloatArray
+) -> FloatArray:
+    """Triangulate the first peaks of the views that are trusted, (B, J, 3)."""
+    views, count, joints = trust_VBJ.shape
+    ideal_VBJ3 = homogeneous(peaks.first) @ np.swapaxes(ideal_VB33, -1, -2)
+    world_N3 = triangulate_robust(
+        ideal_VBJ3[..., :2].reshape(views, -1, 2),
+        np.stack([camera.projection_matrix for camera in rig.cameras]),
+        trust_VBJ.reshape(views, -1),
+        threshold_px=np.repeat(INLIER * ideal_px_per_cell(ideal_VB33), joints, axis=1),
+    )
+    return world_N3.reshape(count, joints, 3)
+
+
+def _points(
+    peaks: Peaks, rig: Rig, ideal_VB33: FloatArray, trust_VBJ: FloatArray, world_BJ3: FloatArray
+) -> Points:
+    """Look at triangulated points from every view."""
+    there_VBJ2, known_VBJ = cells_from_world(world_BJ3, rig, ideal_VB33)
+    there_VBJ2 = np.where(known_VBJ[..., None], there_VBJ2, _OUTSIDE).clip(-_OUTSIDE, _OUTSIDE)
+    off_VBJ = np.linalg.norm(there_VBJ2 - peaks.first, axis=-1)
+    agreeing_VBJ = trust_VBJ * np.exp(-np.square(off_VBJ / _AGREE) / 2) * known_VBJ
+    heard_VBJ = trust_VBJ * known_VBJ
+    total_B = heard_VBJ.sum((0, 2))
+    miss_B = (heard_VBJ * np.minimum(off_VBJ, WORST_DOUBT)).sum((0, 2)) / total_B.clip(1e-12)
+    return Points(
+        there_VBJ2,
+        known_VBJ,
+        np.broadcast_to(agreeing_VBJ.sum(0), agreeing_VBJ.shape),
+        np.where(total_B > 0, miss_B, WORST_DOUBT),
+    )

@@ -1,0 +1,161 @@
+"""Episodes of whole rigs: calibrate from all samples at hand, differentiate the query loss.
+
+The calibration does not depend on what is learned, so an actor works it out once for each of its
+rigs, and with it what the rig's labels show of the joint offsets; the outer gradient is that of the
+query loss with respect to all parts of `PlusWeights`. It is 0 for the exponents of the fusion
+unless ``meta.exponents`` asks for them too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
+from metafuse_ray.methods.interface import RigTask, hide_truth
+from metafuse_ray.methods.plus.evidence import gather_evidence
+from metafuse_ray.methods.plus.fading_fusion import FAINT, FadingFusion
+from metafuse_ray.methods.plus.joint_offsets import offset_loss, settle_offsets
+from metafuse_ray.methods.plus.method import label_shift, pair_doubt, shown_offsets
+from metafuse_ray.methods.plus.radius_loss import radius_loss
+from metafuse_ray.methods.plus.rig_calibration import calibrate_rig
+from metafuse_ray.methods.plus.weights import PlusWeights, Scalars, by_name, without_exponents
+from metafuse_ray.samples.rig_batch import RigBatch
+from metafuse_ray.samples.rig_episodes import RigEpisodes
+from metafuse_ray.shards.opening import open_shards
+
+_FINE = 32
+"""Grids from this width on are looked at in every second pixel, per axis, to save time."""
+
+
+@dataclass(frozen=True, eq=False)
+class _KnownRig:
+    calibration: Rig | None
+    doubt_VV: np.ndarray
+    shown_BJ3: np.ndarray | None
+    query_rows: np.ndarray
+
+
+class RigWorker:
+    """Turns (weights, rig) into an outer gradient.
+
+    Args:
+        config: The run; its seed, data and episode parts are used.
+        device: Not looked at: what is learned are some scalars, and the CPU does.
+
+    Raises:
+        ShardFormatError: The shards are damaged or missing.
+    """
+
+    def __init__(self, config: RunConfig, device: str = "cpu") -> None:
+        del device
+        self._shards = open_shards(config)
+        self._episodes = RigEpisodes(self._shards, config.episode, config.seed)
+        self._known = lru_cache(maxsize=None)(self._calibrated)
+        self._exponents = config.meta.exponents
+
+    def open(self, cameras: tuple[str, ...]) -> None:
+        """Open and verify the files of some cameras, before the first round needs them."""
+        for name in cameras:
+            self._shards.camera(name)
+
+    def run(self, weights: Weights, task: Task) -> MetaGradient:
+        """Calibrate the task's rig, fuse its query samples, differentiate the loss."""
+        started = time.perf_counter()
+        known = self._known(task.rig)
+        query = self._episodes.query(task.round, task.index, known.query_rows, task.rig)
+        learned = {
+            name: torch.tensor(array, requires_grad=True) for name, array in weights.arrays.items()
+        }
+        alone = fused = _loss(query, _of_height_1(query), stride=1)
+        if known.calibration is not None:
+            parts = PlusWeights.of(learned)
+            scalars = by_name(parts.scalars_S)
+            scalars = scalars if self._exponents else without_exponents(scalars)
+            alone, fused = _losses(alone, query, known, scalars, parts.offsets_J3)
+        # A rig that nothing is known of teaches nothing.
+        fused = fused + sum(0 * part.sum() for part in learned.values())
+        gradients = torch.autograd.grad(fused, list(learned.values()))
+        named = zip(learned, gradients, strict=True)
+        return MetaGradient(
+            task=task,
+            arrays={name: gradient.numpy() for name, gradient in named},
+            support_loss=float(alone),
+            query_loss=float(fused.detach()),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _calibrated(self, rig: tuple[str, ...]) -> _KnownRig:
+        period = self._episodes.period(rig)
+        labelled = period.labelled
+        found = calibrate_rig(
+            RigTask(
+                labelled=None if labelled is None else hide_truth(labelled, labels=False),
+                unlabelled=hide_truth(period.unlabelled, labels=True),
+                calibration=period.calibration,
+                image_sizes=period.unlabelled.rig.image_sizes,
+                address=rig,
+                asked=hide_truth(period.asked, labels=True),
+            )
+        )
+        shown_BJ3 = None
+        if found.rig is not None and labelled is not None:
+            shown_BJ3 = shown_offsets(labelled, gather_evidence(labelled, found.rig), found.rig)
+        return _KnownRig(found.rig, pair_doubt(found.doubt), shown_BJ3, period.query_rows)
+
+
+def _losses(
+    alone: torch.Tensor,
+    query: RigBatch,
+    known: _KnownRig,
+    scalars: Scalars,
+    prior_J3: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss of the views by themselves, and of what is fused.
+
+    Both count how far labels lie off what is found, the first without offsets.
+    """
+    assert known.calibration is not None
+    evidence = gather_evidence(query, known.calibration)
+    shown_BJ3 = shown_offsets(query, evidence, known.calibration)
+    offsets_J3 = settle_offsets(prior_J3, scalars["log_strength"].exp(), known.shown_BJ3)
+    # The disc about a label has a hard edge: offsets learn by their own loss.
+    shift_VBJ2 = label_shift(query, evidence, known.calibration, offsets_J3.detach().numpy())
+    query = replace(query, label_VBJ2=query.label_VBJ2 - shift_VBJ2.to(query.label_VBJ2))
+    fusion = FadingFusion(query.heatmaps_VBJhw, evidence, known.doubt_VV)
+    stride = 2 if min(query.heatmaps_VBJhw.shape[-2:]) >= _FINE else 1
+    fused = _loss(query, [fusion.fuse_view(scalars, view, stride) for view in query.views], stride)
+    if shown_BJ3 is None:
+        return alone, fused
+    uncorrected = offset_loss(torch.zeros_like(offsets_J3), shown_BJ3)
+    return alone + uncorrected, fused + offset_loss(offsets_J3, shown_BJ3)
+
+
+def _of_height_1(query: RigBatch) -> torch.Tensor:
+    """Scale the views' own heatmaps as `FadingFusion` does, so that their loss compares."""
+    heatmaps_VBJhw = query.heatmaps_VBJhw
+    return heatmaps_VBJhw / (heatmaps_VBJhw.amax((-1, -2), keepdim=True) + FAINT)
+
+
+def _loss(
+    query: RigBatch, heatmaps: Sequence[torch.Tensor] | torch.Tensor, stride: int
+) -> torch.Tensor:
+    """Mean over the views of `radius_loss`, on every so many-th pixel."""
+    losses = [
+        radius_loss(
+            heatmaps_BJHW[seen_B],
+            (label_BJ2[seen_B] - stride // 2) / stride,
+            visibility_BJ[seen_B],
+        )
+        for heatmaps_BJHW, label_BJ2, visibility_BJ, seen_B in zip(
+            heatmaps, query.label_VBJ2, query.visibility_VBJ, query.seen_VB, strict=True
+        )
+    ]
+    return torch.stack(losses).mean()

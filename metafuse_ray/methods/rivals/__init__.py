@@ -1,0 +1,1 @@
+"""What both models are compared with."""

@@ -1,1 +1,0 @@
-"""Backbones, fusion models, losses."""

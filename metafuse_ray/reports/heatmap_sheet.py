@@ -1,0 +1,289 @@
+"""A sheet of heatmaps before and after fusion: where it helped, where it harmed, where neither."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from textwrap import wrap
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from metafuse_ray.benchmark.cells import Cell, CellWorker
+from metafuse_ray.config.schema import Method, RunConfig
+from metafuse_ray.methods.interface import AdaptedMethod
+from metafuse_ray.methods.metafuse.adapt_rig import AdaptedRig
+from metafuse_ray.methods.metafuse.fused_rig import FusedRig
+from metafuse_ray.methods.plus.method import PlusRig
+from metafuse_ray.pose.metrics import HEAD_SHARE
+from metafuse_ray.reports.examples import (
+    WANTED,
+    Example,
+    Panel,
+    ShowsFusion,
+    choose_examples,
+    example_panels,
+)
+from metafuse_ray.reports.plots import save_figure
+from metafuse_ray.reports.scenery import Scenery, crop_extent, open_scenery
+from metafuse_ray.samples.joints import own_joints, rig_detections
+from metafuse_ray.samples.rig_batch import RigBatch
+from metafuse_ray.seeds import generator
+from metafuse_ray.shards.shards import ShardSet
+
+_log = logging.getLogger(__name__)
+SHEET_FILE = "heatmaps.png"
+_FUSING: Sequence[Method] = (
+    *("NaiveFuse", "NaiveFuse ridge", "Affine", "MetaFuse random start", "MetaFuse"),
+    *("MetaFuse+ hand-set", "MetaFuse+"),
+)
+"""Methods that add up heatmaps, which a picture can show; the later, the rather."""
+_COLOURS = {"fixed": "#009e73", "broken": "#d55e00"}
+_MOST_FRAMES = 50
+_PANEL_IN = 1.8
+_LEFT_IN = 1.6
+_CHARACTERS = 15
+"""Characters of the caption an inch."""
+_TRUTH, _FOUND = "white", "#35d0ff"
+
+
+def heatmap_sheet(
+    configs: Mapping[str, RunConfig], worker: CellWorker, cells: Sequence[Cell], directory: Path
+) -> Path | None:
+    """Adapt once more on one rig and draw its heatmaps on test frames before and after fusion.
+
+    Args:
+        configs: The run, for every data set by name.
+        worker: Adapts as the evaluation did.
+        cells: The cells of the evaluation, of which one is drawn: see `sheet_cell`.
+        directory: Where the picture goes.
+
+    Returns:
+        Its path, or None where no method fuses or no joint of the test frames is visible.
+    """
+    path = directory / SHEET_FILE
+    path.unlink(missing_ok=True)
+    cell = sheet_cell(cells)
+    if cell is None:
+        return None
+    adapted, batch = worker.adapt(cell)
+    config = configs[cell.data]
+    location = config.evaluate.test_shards or config.data.shards
+    shards = ShardSet.open(location, config.data.cache_dir)
+    return adapted_sheet(config, cell, adapted, batch, shards, path)
+
+
+def adapted_sheet(
+    config: RunConfig,
+    cell: Cell,
+    adapted: AdaptedRig | AdaptedMethod,
+    batch: RigBatch,
+    shards: ShardSet,
+    path: Path,
+    frames: str = "test frames",
+) -> Path | None:
+    """Draw an adapted rig's heatmaps before and after fusion.
+
+    Args:
+        config: The run.
+        cell: What was adapted, for the caption.
+        adapted: The rig.
+        batch: The samples to choose from.
+        shards: Where they come from.
+        path: Where the picture goes.
+        frames: What kind of samples they are, for the caption.
+
+    Returns:
+        ``path``, or None where the rig does not fuse, or no joint of the samples is visible.
+    """
+    to_show = _shown(adapted, config.model.self_weight)
+    if to_show is None:
+        return None
+    shown, remark = to_show
+    examples, counts = choose_examples(
+        rig_detections(batch, own_joints(batch)),
+        rig_detections(batch, shown.joints(batch)[0]),
+        generator(config.seed, "sheet"),
+    )
+    if not examples:
+        _log.warning("no sheet of heatmaps: no joint is visible in the %s", frames)
+        return None
+    scenery = open_scenery(shards, config.data.sequence)
+    caption = _caption(cell, counts, f"{frames} ({len(batch)} samples)", scenery, remark)
+    names = shards.skeleton.joints
+    save_figure(draw_sheet(examples, shown, batch, scenery, names, caption), path, dpi=110)
+    return path
+
+
+def sheet_cell(cells: Sequence[Cell]) -> Cell | None:
+    """Choose MetaFuse+, else MetaFuse, else another that fuses: first rig, largest N <= 50.
+
+    At the smallest N where all are larger, and without calibration rather than with one; None
+    where no method fuses.
+    """
+    fusing = [
+        cell
+        for cell in cells
+        if cell.method in _FUSING and (cell.labelled_frames > 0 or cell.calibration is not None)
+    ]
+    if not fusing:
+        return None
+    method = max((cell.method for cell in fusing), key=_FUSING.index)
+    first = next(cell for cell in fusing if cell.method == method)
+    at_hand = [
+        cell
+        for cell in fusing
+        if (cell.method, cell.data, cell.rig) == (method, first.data, first.rig)
+    ]
+    few = [cell for cell in at_hand if cell.labelled_frames <= _MOST_FRAMES]
+    if few:
+        return max(
+            few,
+            key=lambda cell: (cell.labelled_frames, cell.calibration == "none", -cell.draw),
+        )
+    return min(at_hand, key=lambda cell: (cell.labelled_frames, cell.draw))
+
+
+def draw_sheet(
+    examples: Sequence[Example],
+    adapted: ShowsFusion,
+    batch: RigBatch,
+    scenery: Scenery,
+    joints: Sequence[str],
+    caption: str,
+) -> Figure:
+    """Draw one row an example: own heatmap, every source's, what they add up to, and the fusion."""
+    columns = len(batch.views) + 2
+    width = columns * _PANEL_IN + _LEFT_IN
+    lines = [part for line in caption.split("\n") for part in wrap(line, int(_CHARACTERS * width))]
+    top_in = 0.2 * len(lines) + 0.45
+    height = len(examples) * (_PANEL_IN + 0.1) + top_in
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(examples), columns, squeeze=False)
+    figure.subplots_adjust(_LEFT_IN / width, 0.06 / height, 1 - 0.06 / width, 1 - top_in / height,
+                           wspace=0.03, hspace=0.05)  # fmt: skip
+    figure.text(0.06 / width, 1 - 0.1 / height, "\n".join(lines), va="top", fontsize=9,
+                linespacing=1.35)  # fmt: skip
+    heads = ["own", *(f"source {n + 1}" for n in range(columns - 3)), "collected", "fused"]
+    for axes, head in zip(grid[0], heads, strict=True):
+        axes.set_title(head, fontsize=10, pad=5)
+    for line, example in zip(grid, examples, strict=True):
+        panels = example_panels(example, adapted, batch)
+        _label_row(line[0], example, panels, joints[example.joint])
+        for number, (axes, panel) in enumerate(zip(line, panels, strict=True)):
+            scenery.draw(axes, batch, panel.view, example.row)
+            _draw_panel(axes, panel, batch.crop_px, is_target=panel.view == example.view)
+            name = batch.rig.cameras[panel.view].name
+            _frame(axes, name if number < columns - 2 else "", batch.crop_px)
+    return figure
+
+
+def spoken(joint: str) -> str:
+    """Write a joint's name out.
+
+    >>> spoken("lAnkle"), spoken("Nose")
+    ('left ankle', 'nose')
+    """
+    side = {"l": "left ", "r": "right "}.get(joint[0], "")
+    return side + (joint[1:] if side else joint).lower()
+
+
+def _shown(
+    adapted: AdaptedRig | AdaptedMethod, self_weight: float
+) -> tuple[ShowsFusion, str] | None:
+    """Return what to draw, and what to say of it; None where there is nothing to see."""
+    if isinstance(adapted, PlusRig):
+        return adapted, calibration_line(adapted)
+    if isinstance(adapted, FusedRig):
+        adapted = adapted.adapted
+    if not isinstance(adapted, AdaptedRig):
+        return None
+    chosen = adapted.choice.self_weight_2d
+    if chosen < 1:
+        return adapted, f"lambda {chosen:g}, chosen on held-out labelled frames"
+    # With fusion switched off there would be nothing to see.
+    choice = replace(adapted.choice, self_weight_2d=self_weight)
+    remark = (
+        f"drawn at lambda {self_weight:g}, although held-out labelled frames chose 1"
+        " (no fusion), which the tables use"
+    )
+    return AdaptedRig(adapted.models, choice), remark
+
+
+def calibration_line(adapted: PlusRig) -> str:
+    """Say where a rig's calibration comes from, and how far it is to be doubted."""
+    origin = {
+        "given": "calibration as given",
+        "refined": "calibration refined from the one given",
+        "estimated": "calibration estimated from nothing",
+        "none": "no calibration: every view stands alone",
+    }[adapted.origin]
+    if adapted.calibration is None:
+        return origin
+    return f"{origin}, to be doubted by {adapted.chosen['doubt']:.1f} px of a 64 x 64 heatmap"
+
+
+def _caption(
+    cell: Cell, counts: dict[str, int], samples: str, scenery: Scenery, remark: str
+) -> str:
+    total = sum(counts.values())
+    shares = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    wanted = ", ".join(f"{number} {verdict}" for verdict, number in WANTED.items())
+    return "\n".join(
+        [
+            f"{cell.method}, N = {cell.labelled_frames}, rig {' '.join(cell.rig)}, {samples};"
+            f" {remark}.",
+            f"Of {total} visible joints: {shares}. Rows are drawn at random from these: up to"
+            f" {wanted}.",
+            f"Cross: {scenery.truth}; circle: highest pixel; dashed: within it the joint counts as"
+            " found. Errors are in crop pixels.",
+            f"Behind: {scenery.kind}. Each panel is scaled to its peak (number).",
+        ]
+    )
+
+
+def _draw_panel(axes: Axes, panel: Panel, side: int, *, is_target: bool) -> None:
+    extent = crop_extent(side)
+    peak = float(panel.heatmap.max())
+    if np.isfinite(panel.found_px).all():
+        share = np.clip(panel.heatmap / peak, 0, 1)
+        axes.imshow(
+            share, cmap="inferno", alpha=0.85 * share**0.5, extent=extent, vmin=0, vmax=1, zorder=2
+        )
+        axes.plot(*panel.found_px, "o", markersize=8, markerfacecolor="none",
+                  markeredgecolor=_FOUND, markeredgewidth=1.5, zorder=4)  # fmt: skip
+        axes.text(side - 6, side - 6, f"{peak:.2f}", color="white", fontsize=7, ha="right",
+                  va="bottom", zorder=5)  # fmt: skip
+    axes.plot(*panel.truth_px, "+", color=_TRUTH, markersize=8, markeredgewidth=1.3, zorder=4)
+    if is_target:
+        angle = np.linspace(0, 2 * np.pi, 60)
+        radius = 0.5 * HEAD_SHARE * side
+        axes.plot(panel.truth_px[0] + radius * np.cos(angle),
+                  panel.truth_px[1] + radius * np.sin(angle),
+                  "--", color=_TRUTH, linewidth=0.9, zorder=3)  # fmt: skip
+
+
+def _frame(axes: Axes, camera: str, side: int) -> None:
+    left, right, bottom, top = crop_extent(side)
+    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
+    axes.spines[:].set_visible(False)
+    if camera:
+        axes.text(6, 6, camera, color="white", fontsize=7, va="top", zorder=5)
+
+
+def _label_row(axes: Axes, example: Example, panels: Sequence[Panel], joint: str) -> None:
+    before, after = (
+        float(np.linalg.norm(panel.found_px - panel.truth_px)) for panel in (panels[0], panels[-1])
+    )
+    colour = _COLOURS.get(example.verdict, "#5a5a5a")
+    text = axes.text(-0.07, 0.62, example.verdict, color=colour, weight="bold", fontsize=10)
+    detail = axes.text(
+        -0.07, 0.57, f"{spoken(joint)}\nerror {before:.0f} → {after:.0f} px", fontsize=9
+    )
+    for label, vertical in ((text, "bottom"), (detail, "top")):
+        label.set(transform=axes.transAxes, ha="right", va=vertical)

@@ -1,0 +1,1 @@
+"""Batches of a rig, episodes, and the joints found in them."""

@@ -1,0 +1,1 @@
+"""Task shards: Arrow files, manifest, splits."""

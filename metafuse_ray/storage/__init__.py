@@ -1,0 +1,1 @@
+"""Files, folders and stores: written whole or not at all."""

@@ -1,0 +1,1 @@
+"""The sweep over a problem's step sizes (Ray Tune)."""

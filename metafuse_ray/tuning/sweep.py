@@ -1,0 +1,246 @@
+"""Search alpha, beta and K with Ray Tune; every trial owns its driver and its actors.
+
+Tune schedules and searches; what a sweep goes on from after an interruption is its own
+(`metafuse_ray.tuning.trials`), for Tune's state is pickled, is written only now and then, and would
+have to be trusted. A sweep that goes on proposes its known trials again, in their order: they
+report what they reported, in no time, so that searcher and scheduler know what they knew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+
+from metafuse_ray import errors
+from metafuse_ray.cluster.runtime import actor_bundle, ensure_ray
+from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.errors import ConfigError, MetaFuseError, WorkerFailedError
+from metafuse_ray.seeds import derive_seed
+from metafuse_ray.tuning.search_space import SearchRange, plain_settings, say, settings_of
+from metafuse_ray.tuning.searchers import ROUND, make_scheduler, make_searcher, tune_space
+from metafuse_ray.tuning.trial import Sweep, run_trial
+from metafuse_ray.tuning.trials import Score, Trial, TrialStore
+
+_log = logging.getLogger(__name__)
+_RETRIES = 2
+"""Times that a trial whose driver died is begun again; it goes on where it was."""
+_DIVERGED_LOSS = 1e9
+"""Reported for a loss that is not finite, which searchers cannot take."""
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old output is silent when asked to be
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no files of its own beside ours
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the job, as everywhere
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+
+
+def search(sweep: Sweep, space: Sequence[SearchRange]) -> None:
+    """Run trials until there are ``tune.trials``, those known already included.
+
+    Args:
+        sweep: What the trials share; its folder holds those known.
+        space: Ranges of alpha, beta and K.
+
+    Raises:
+        ConfigError: A trial asks for more than the cluster has.
+        WorkerFailedError: A trial failed again and again.
+        MetaFuseError: As a trial raised it.
+    """
+    config, store = sweep.config, TrialStore(sweep.folder)
+    known = store.all()
+    first = [trial.settings for trial in known] or [settings_of(config)]
+    with ensure_ray(config.cluster), _quiet_tune(), tempfile.TemporaryDirectory() as scratch:
+        _check_room(config)
+        watcher = _Watcher(store, sweep, known)
+        # No positional arguments: Tune looks at the signature of what it runs.
+        tuner = tune.Tuner(
+            tune.with_resources(_trainable(sweep), trial_resources(config)),
+            param_space=tune_space(space),
+            tune_config=tune.TuneConfig(
+                metric=config.tune.metric,
+                mode="max" if config.tune.metric == "jdr" else "min",
+                num_samples=config.tune.trials,
+                search_alg=make_searcher(
+                    config.tune, first, derive_seed(config.seed, "searcher", len(known))
+                ),
+                scheduler=make_scheduler(config.tune, sweep.rungs[-1], settings_of(config)),
+                max_concurrent_trials=config.tune.concurrent,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[watcher],
+                stop=watcher.stopper,
+                failure_config=tune.FailureConfig(max_failures=_RETRIES),
+            ),
+        )
+        results = tuner.fit()
+    if watcher.stopper.error is not None:
+        raise watcher.stopper.error
+    if results.errors:
+        text = " ".join(str(results.errors[0]).split())
+        raise WorkerFailedError(
+            f"{results.num_errors} of {len(results)} trials failed {_RETRIES + 1} times"
+            f" (...{text[-300:]}); go on with --resume once the cause is gone",
+        )
+
+
+def trial_resources(config: RunConfig) -> tune.PlacementGroupFactory:
+    """Return what a trial reserves at once: a bundle for its driver, and one an actor.
+
+    Were they not in one group, trials could hold drivers whose actors never find room.
+    """
+    cluster = config.cluster
+    driver = {"CPU": float(config.tune.driver_cpus)} if config.tune.driver_cpus > 0 else {}
+    return tune.PlacementGroupFactory(
+        [driver, *[actor_bundle(cluster) for _ in range(cluster.actors)]]
+    )
+
+
+def _check_room(config: RunConfig) -> None:
+    wanted = trial_resources(config).required_resources
+    there = ray.cluster_resources()
+    for kind, amount in wanted.items():
+        found = there.get(kind, 0.0)
+        if amount > found + 1e-6:
+            raise ConfigError(
+                f"a trial asks for {amount:g} {kind}s (tune.driver_cpus, and cluster.actors="
+                f"{config.cluster.actors} times what an actor reserves) and the cluster has"
+                f" {found:g}; lower cluster.actors, or cluster.cpus_per_actor to leave the driver"
+                " its share",
+                key="cluster.actors",
+            )
+    at_a_time = min(int(there[kind] / amount + 1e-6) for kind, amount in wanted.items() if amount)
+    _log.info(
+        "each trial reserves %s: %d at a time",
+        ", ".join(f"{amount:g} {kind}s" for kind, amount in wanted.items()),
+        min(at_a_time, config.tune.concurrent or at_a_time, config.tune.trials),
+    )
+
+
+def _trainable(sweep: Sweep) -> Any:
+    def trial(config: dict[str, Any]) -> None:
+        def report(score: Score) -> None:
+            loss = _DIVERGED_LOSS if score.loss is None else score.loss
+            tune.report({ROUND: score.round, "jdr": score.jdr, "loss": loss, "score": score})
+
+        logging.getLogger("metafuse_ray").setLevel(logging.WARNING)
+        try:
+            run_trial(sweep, plain_settings(config), report)
+        except MetaFuseError as error:
+            # Settings or data are at fault: every trial would fail so.
+            facts = (type(error).__name__, error.message)
+            tune.report({ROUND: 0, "jdr": 0.0, "loss": _DIVERGED_LOSS, "error": facts})
+
+    return trial
+
+
+class _StopOnError(tune.Stopper):
+    """Ends the sweep where a trial says what no other could do better.
+
+    Attributes:
+        error: What it said.
+    """
+
+    def __init__(self) -> None:
+        self.error: MetaFuseError | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        if "error" in result:
+            name, message = result["error"]
+            self.error = getattr(errors, name, MetaFuseError)(message)
+        return self.error is not None
+
+    def stop_all(self) -> bool:
+        return self.error is not None
+
+
+class _Watcher(tune.Callback):
+    """Keeps the trials on disk as they report, and tells a person."""
+
+    def __init__(self, store: TrialStore, sweep: Sweep, known: Sequence[Trial]) -> None:
+        self.stopper = _StopOnError()
+        self._store = store
+        self._sweep = sweep
+        self._ended = {trial.number for trial in known if trial.state != "running"}
+        self._settings = {trial.number: trial for trial in known}
+        if known:
+            done = len(self._ended)
+            _log.info("going on: %d trials are known, %d of them done", len(known), done)
+
+    def on_trial_start(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        settings = plain_settings(trial.config)
+        number = self._store.start(settings).number
+        if number not in self._ended:
+            _log.info("%s starts: %s", self._name(number), say(settings))
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[TuneTrial],
+        trial: TuneTrial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        score: Score | None = result.get("score")
+        if score is None:
+            return
+        before = self._store.start(plain_settings(trial.config))
+        after = self._store.add(before.settings, score)
+        if after != before:
+            how = "diverged" if score.loss is None else f"loss {score.loss:.4f}"
+            _log.info(
+                "%s, round %d of %d: JDR %.2f %%, %s after adaptation of held-out pairs",
+                self._name(after.number),
+                score.round,
+                self._sweep.rungs[-1],
+                score.jdr,
+                how,
+            )
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        if self.stopper.error is not None:
+            return  # cut off, not done
+        before = self._store.start(plain_settings(trial.config))
+        if before.state == "running":
+            after = self._store.end(before.settings, self._sweep.rungs[-1])
+            if after.state == "stopped":
+                _log.info("%s is stopped early", self._name(after.number))
+
+    def on_trial_error(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        number = self._store.start(plain_settings(trial.config)).number
+        _log.warning("%s failed", self._name(number))
+
+    def _name(self, number: int) -> str:
+        return f"trial {number} of {self._sweep.config.tune.trials}"
+
+
+@contextmanager
+def _quiet_tune() -> Iterator[None]:
+    """Set Tune's variables inside the block, where no one else has."""
+    added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+    os.environ.update(added)
+    for name in ("ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
