@@ -5,10 +5,8 @@ python jobs/adapt.py --config configs/demo.yaml output.dir=runs/demo/adapt
 
 import sys
 
-from metafuse_ray.config.load import run_job
+from metafuse_ray.config.job import run_job
 from metafuse_ray.runs.adapt import adapt
 
-SECTIONS = ("seed", "data", "model", "adapt", "evaluate", "output")
-
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, adapt, sections=SECTIONS))
+    sys.exit(run_job(__doc__, adapt))

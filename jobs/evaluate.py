@@ -6,10 +6,8 @@ python jobs/evaluate.py --config configs/benchmark.yaml --resume  # after an int
 
 import sys
 
-from metafuse_ray.config.load import run_job
+from metafuse_ray.config.job import run_job
 from metafuse_ray.runs.evaluate import evaluate
 
-SECTIONS = ("seed", "data", "model", "adapt", "evaluate", "cluster", "checkpoint", "output")
-
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, evaluate, sections=SECTIONS, flags={"--resume": "checkpoint.resume"}))
+    sys.exit(run_job(__doc__, evaluate))

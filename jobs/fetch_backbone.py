@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 
-from metafuse_ray.config.load import run_job
+from metafuse_ray.config.job import run_job
 from metafuse_ray.runs.prepare import fetch_backbone
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, fetch_backbone, sections=("backbone",)))
+    sys.exit(run_job(__doc__, fetch_backbone))

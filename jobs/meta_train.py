@@ -6,22 +6,8 @@ python jobs/meta_train.py --config configs/demo.yaml --resume  # after an interr
 
 import sys
 
-from metafuse_ray.config.load import run_job
+from metafuse_ray.config.job import run_job
 from metafuse_ray.runs.meta_train import meta_train
 
-SECTIONS = (
-    "seed",
-    "data",
-    "model",
-    "inner",
-    "outer",
-    "episode",
-    "meta",
-    "cluster",
-    "checkpoint",
-    "output",
-)
-FLAGS = {"--resume": "checkpoint.resume"}
-
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, meta_train, sections=SECTIONS, flags=FLAGS))
+    sys.exit(run_job(__doc__, meta_train))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from metafuse_ray.config.load import run_job
+from metafuse_ray.config.job import run_job
 from metafuse_ray.runs.prepare import prepare
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, prepare, sections=("seed", "data", "backbone", "cluster")))
+    sys.exit(run_job(__doc__, prepare))

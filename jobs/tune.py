@@ -6,22 +6,8 @@ python jobs/tune.py --config configs/tune.yaml --resume  # after an interruption
 
 import sys
 
-from metafuse_ray.config.load import run_job
+from metafuse_ray.config.job import run_job
 from metafuse_ray.runs.tune import tune
 
-SECTIONS = (
-    "seed",
-    "data",
-    "model",
-    "inner",
-    "outer",
-    "episode",
-    "meta",
-    "tune",
-    "cluster",
-    "checkpoint",
-    "output",
-)
-
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__, tune, sections=SECTIONS, flags={"--resume": "checkpoint.resume"}))
+    sys.exit(run_job(__doc__, tune))

@@ -12,22 +12,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metafuse_ray.config.load import load_config
-    from metafuse_ray.config.schema import RunConfig
     from metafuse_ray.errors import MetaFuseError
     from metafuse_ray.export.adapted_rig import load_adapted_rig
     from metafuse_ray.methods.metafuse.operator import fuse
+    from metafuse_ray.runs.settings import RunConfig, load_config
     from metafuse_ray.shards.shards import ShardSet
 
 __all__ = ["MetaFuseError", "RunConfig", "ShardSet", "fuse", "load_adapted_rig", "load_config"]
 
 _HOME = {
     "MetaFuseError": "errors",
-    "RunConfig": "config.schema",
+    "RunConfig": "runs.settings",
     "ShardSet": "shards.shards",
     "fuse": "methods.metafuse.operator",
     "load_adapted_rig": "export.adapted_rig",
-    "load_config": "config.load",
+    "load_config": "runs.settings",
 }
 
 

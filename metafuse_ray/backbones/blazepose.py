@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from metafuse_ray.config.schema import BackboneConfig
+from metafuse_ray.backbones.settings import BackboneConfig
 from metafuse_ray.errors import BackboneError
 from metafuse_ray.pose.skeleton import COCO17
 from metafuse_ray.shapes import Grid

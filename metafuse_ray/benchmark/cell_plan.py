@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 
 from metafuse_ray.benchmark.cells import Cell
 from metafuse_ray.benchmark.rigs import count_labelled, has_test_rows, rig_order
-from metafuse_ray.config.schema import Calibration, EvaluateConfig, RunConfig
+from metafuse_ray.benchmark.settings import Calibration, EvaluateConfig
+from metafuse_ray.benchmark.setup import Setup
 from metafuse_ray.errors import NotEnoughFramesError
-from metafuse_ray.methods.table import MethodEntry, method_entry
+from metafuse_ray.methods.row import MethodRow
 from metafuse_ray.shards.shards import ShardSet
 
 _log = logging.getLogger(__name__)
 
 
 def plan_cells(
-    config: RunConfig, shards: ShardSet, test_shards: ShardSet, fold: int = 0, data: str = ""
+    setup: Setup, shards: ShardSet, test_shards: ShardSet, fold: int = 0, data: str = ""
 ) -> list[Cell]:
     """List the cells of a data set's fold, rig by rig, which have the labels and frames they need.
 
@@ -26,12 +27,12 @@ def plan_cells(
         ConfigError: A method is not available, or there are too few cameras.
     """
     cells = []
-    for views in config.evaluate.views:
-        rigs, frames_list = _rigs_with_frames(config, shards, test_shards, views)
+    for views in setup.evaluate.views:
+        rigs, frames_list = _rigs_with_frames(setup, shards, test_shards, views)
         for rig in rigs:
-            for method in config.evaluate.methods:
+            for method in setup.evaluate.methods:
                 for frames, calibration, draw in _settings(
-                    method_entry(method), config.evaluate, frames_list
+                    setup.methods[method], setup.evaluate, frames_list
                 ):
                     cells.append(Cell(rig, frames, draw, method, calibration, fold, data))
     # By N within a rig: who looks at a run under way sees all methods side by side.
@@ -40,7 +41,7 @@ def plan_cells(
 
 
 def _settings(
-    entry: MethodEntry, wanted: EvaluateConfig, frames_list: list[int]
+    entry: MethodRow, wanted: EvaluateConfig, frames_list: list[int]
 ) -> Iterator[tuple[int, Calibration | None, int]]:
     """Yield (N, calibration, draw) of every cell of a method on a rig."""
     draws = wanted.seeds
@@ -56,7 +57,7 @@ def _settings(
                 yield frames, calibration, draw
 
 
-def _calibrations(entry: MethodEntry, wanted: EvaluateConfig) -> Sequence[Calibration | None]:
+def _calibrations(entry: MethodRow, wanted: EvaluateConfig) -> Sequence[Calibration | None]:
     if entry.calibration == "never":
         return [None]
     if entry.calibration == "exact":
@@ -66,7 +67,7 @@ def _calibrations(entry: MethodEntry, wanted: EvaluateConfig) -> Sequence[Calibr
 
 
 def _labelled_frames(
-    entry: MethodEntry,
+    entry: MethodRow,
     calibration: Calibration | None,
     wanted: EvaluateConfig,
     frames_list: list[int],
@@ -81,12 +82,12 @@ def _labelled_frames(
 
 
 def _rigs_with_frames(
-    config: RunConfig, shards: ShardSet, test_shards: ShardSet, views: int
+    setup: Setup, shards: ShardSet, test_shards: ShardSet, views: int
 ) -> tuple[list[tuple[str, ...]], list[int]]:
     """Draw rigs that have the largest N that is to be had, and keep the Ns up to it."""
-    wanted = config.evaluate
+    wanted = setup.evaluate
     test_shards.rig.subset(shards.manifest.test_cameras)
-    whole = wanted.test_shards is not None
+    whole = setup.data.test_shards is not None
 
     def fits(rig: tuple[str, ...], frames: int) -> bool:
         enough = count_labelled(shards, rig) >= max(frames, 1)
@@ -96,7 +97,7 @@ def _rigs_with_frames(
     sizes = sorted(wanted.labelled_frames)
     most = sizes[0]
     for most in reversed(sizes):
-        order = rig_order(shards.manifest.test_cameras, views, wanted.rigs, config.seed)
+        order = rig_order(shards.manifest.test_cameras, views, wanted.rigs, setup.seed)
         drawn = list(itertools.islice((rig for rig in order if fits(rig, most)), wanted.rigs))
         if len(drawn) == wanted.rigs:
             break

@@ -13,9 +13,9 @@ import numpy as np
 from metafuse_ray.benchmark.judged_samples import TestSamples
 from metafuse_ray.benchmark.positions import position_errors
 from metafuse_ray.benchmark.rig_task import make_task
-from metafuse_ray.config.schema import Calibration, Method, RunConfig
+from metafuse_ray.benchmark.settings import Calibration
+from metafuse_ray.benchmark.setup import Setup, Weights
 from metafuse_ray.methods.interface import AdaptedMethod, RigTask
-from metafuse_ray.methods.table import Weights, method_entry
 from metafuse_ray.pose.skeleton import Skeleton
 from metafuse_ray.samples.joints import own_joints, rig_detections
 from metafuse_ray.samples.rig_batch import RigBatch
@@ -40,7 +40,7 @@ class Cell:
     rig: tuple[str, ...]
     labelled_frames: int
     draw: int
-    method: Method
+    method: str
     calibration: Calibration | None = None
     fold: int = 0
     data: str = ""
@@ -87,14 +87,14 @@ class CellWorker:
     """Evaluates cells; the test samples of the last rig stay loaded, and the last task.
 
     Args:
-        configs: The run, for every data set by name.
+        setups: Of every data set by name.
         weights: The meta-learned weights of every data set and fold.
     """
 
     def __init__(
-        self, configs: Mapping[str, RunConfig], weights: Mapping[tuple[str, int], Weights]
+        self, setups: Mapping[str, Setup], weights: Mapping[tuple[str, int], Weights]
     ) -> None:
-        self._configs = configs
+        self._setups = setups
         self._weights = weights
         self._shards = lru_cache(maxsize=None)(self._open_shards)
         self._test = lru_cache(maxsize=1)(self._load_test)
@@ -108,10 +108,16 @@ class CellWorker:
     def _judged(self, cell: Cell) -> CellResult:
         adapted, test, task = self._adapt(cell)
         joints_2d, joints_3d = self._test(cell.data, cell.fold, cell.rig).joints(adapted)
-        config = self._configs[cell.data]
+        setup = self._setups[cell.data]
         skeleton = self._shards(cell.data, 0).skeleton
         positions = position_errors(
-            config.evaluate, adapted, test, joints_3d, cell.calibration, task.labelled
+            setup.positions,
+            setup.triangulate,
+            adapted,
+            test,
+            joints_3d,
+            cell.calibration,
+            task.labelled,
         )
         detections_VBJ = rig_detections(test, joints_2d)
         return CellResult(
@@ -129,9 +135,8 @@ class CellWorker:
         return self._adapt(cell)[:2]
 
     def _adapt(self, cell: Cell) -> tuple[AdaptedMethod, RigBatch, RigTask]:
-        config = self._configs[cell.data]
-        weights = self._weights.get((cell.data, cell.fold), {})
-        method = method_entry(cell.method).make(config, weights)
+        learned = self._weights.get((cell.data, cell.fold), {}).get(cell.method)
+        method = self._setups[cell.data].method(cell.method, learned)
         task = self._task(task_of(cell))
         return method.adapt(task), self._test(cell.data, cell.fold, cell.rig).batch, task
 
@@ -140,28 +145,29 @@ class CellWorker:
         return rig_detections(test, own_joints(test))
 
     def _make_task(self, cell: Cell) -> RigTask:
-        settings = self._configs[cell.data].evaluate
+        setup = self._setups[cell.data]
         return make_task(
-            self._configs[cell.data],
+            setup.samples,
+            setup.seed,
             self._shards(cell.data, cell.fold),
             cell.rig,
             cell.labelled_frames,
             cell.draw,
             # A method that uses no calibration still has its peaks triangulated with one.
             "exact" if cell.calibration is None else cell.calibration,
-            self._test(cell.data, cell.fold, cell.rig).batch if settings.look_ahead else None,
+            self._test(cell.data, cell.fold, cell.rig).batch if setup.samples.look_ahead else None,
         )
 
     def _open_shards(self, data: str, fold: int) -> ShardSet:
-        return open_shards(self._configs[data], fold)
+        return open_shards(self._setups[data].data, fold)
 
     def _load_test(self, data: str, fold: int, rig: tuple[str, ...]) -> TestSamples:
-        config = self._configs[data]
-        other = config.evaluate.test_shards
+        setup = self._setups[data]
+        other = setup.data.test_shards
         shards = self._shards(data, fold)
         if other:
-            shards = ShardSet.open(other, config.data.cache_dir)
-        return TestSamples.load(shards, rig, config.evaluate)
+            shards = ShardSet.open(other, setup.data.cache_dir)
+        return TestSamples.load(shards, rig, setup.samples, whole=other is not None)
 
 
 def task_of(cell: Cell) -> Cell:

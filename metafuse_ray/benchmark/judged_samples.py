@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from metafuse_ray.benchmark.rigs import rows_around, test_rows
-from metafuse_ray.config.schema import EvaluateConfig
 from metafuse_ray.methods.interface import AcrossTime, AdaptedMethod, hide_truth
 from metafuse_ray.samples.joints import Joints2D
 from metafuse_ray.samples.rig_batch import RigBatch, load_rig_batch
+from metafuse_ray.samples.settings import SamplesConfig
 from metafuse_ray.shards.shards import ShardSet
 
 _CHUNK = 64
@@ -36,13 +36,14 @@ class TestSamples:
     rows_around: np.ndarray
 
     @classmethod
-    def load(cls, shards: ShardSet, rig: tuple[str, ...], settings: EvaluateConfig) -> TestSamples:
-        """Read them: of the test part, or of all of ``evaluate.test_shards``.
+    def load(
+        cls, shards: ShardSet, rig: tuple[str, ...], settings: SamplesConfig, *, whole: bool
+    ) -> TestSamples:
+        """Read them: of the test part, or of all (``whole``) of ``data.test_shards``.
 
         Raises:
             NotEnoughFramesError: See `test_rows`.
         """
-        whole = settings.test_shards is not None
         rows = test_rows(shards, rig, settings.test_frames, whole)
         most = settings.around_frames if settings.look_ahead else 0
         around = np.setdiff1d(rows_around(shards, rig, rows, most, whole), rows)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from metafuse_ray.config.schema import Calibration, EvaluateConfig, Position
+from metafuse_ray.benchmark.settings import Calibration, Position
 from metafuse_ray.geometry.miscalibrate import align_rig
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.methods.interface import (
@@ -21,13 +22,15 @@ from metafuse_ray.pose.metrics import joint_errors
 from metafuse_ray.pose.skeleton import Skeleton
 from metafuse_ray.samples.joints import Joints2D, triangulate_rig, triangulate_rig_dlt
 from metafuse_ray.samples.rig_batch import RigBatch
+from metafuse_ray.samples.settings import TriangulateConfig
 
 _CHUNK = 16
 """Samples that the pictorial structure model takes at a time."""
 
 
 def position_errors(
-    settings: EvaluateConfig,
+    ways: Sequence[Position],
+    triangulate: TriangulateConfig,
     adapted: AdaptedMethod,
     test: RigBatch,
     joints: Joints2D,
@@ -37,7 +40,8 @@ def position_errors(
     """Return the mean 3D joint error in mm by each of ``evaluate.positions``.
 
     Args:
-        settings: Which ways, and their thresholds.
+        ways: Of ``evaluate.positions``; robust triangulation is found in any case.
+        triangulate: Its threshold.
         adapted: The method; its calibration is used.
         test: Samples with their truth.
         joints: What the method found there.
@@ -52,16 +56,16 @@ def position_errors(
     if rig is not None and calibration == "none":
         rig = align_rig(rig, test.rig)
     limbs = None
-    if "pictorial" in settings.positions and test.skeleton is not None:
+    if "pictorial" in ways and test.skeleton is not None:
         limbs = rig_limbs(labelled, rig, test.skeleton)
-    ways: dict[Position, float] = {}
-    for way in dict.fromkeys(("robust", *settings.positions)):
+    found: dict[str, float] = {}
+    for way in dict.fromkeys(("robust", *ways)):
         if rig is None:
-            ways[way] = float("nan")
+            found[way] = float("nan")
             continue
-        points = _points(way, settings, replace(test, rig=rig), joints, (adapted, limbs))
-        ways[way] = _mean_mm(joint_errors(points, test.joints_world_BJ3), test.rig)
-    return {str(way): value for way, value in ways.items()}
+        points = _points(way, triangulate, replace(test, rig=rig), joints, (adapted, limbs))
+        found[way] = _mean_mm(joint_errors(points, test.joints_world_BJ3), test.rig)
+    return found
 
 
 def rig_limbs(labelled: RigBatch | None, rig: Rig | None, skeleton: Skeleton) -> LimbModel | None:
@@ -75,15 +79,15 @@ def rig_limbs(labelled: RigBatch | None, rig: Rig | None, skeleton: Skeleton) ->
 
 
 def _points(
-    way: Position,
-    settings: EvaluateConfig,
+    way: str,
+    triangulate: TriangulateConfig,
     batch: RigBatch,
     joints: Joints2D,
     pictorial: tuple[AdaptedMethod, LimbModel | None],
 ) -> np.ndarray:
     if way == "weighted":
         return triangulate_rig_dlt(batch, joints)
-    robust = triangulate_rig(batch, joints, settings.robust_threshold_px)
+    robust = triangulate_rig(batch, joints, triangulate.inlier_px)
     return robust if way == "robust" else _pictorial(batch, robust, *pictorial)
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from metafuse_ray.benchmark.rigs import labelled_rows, unlabelled_rows
-from metafuse_ray.config.schema import Calibration, RunConfig
+from metafuse_ray.benchmark.settings import Calibration
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.methods.interface import RigTask, hide_truth
 from metafuse_ray.samples.rig_batch import RigBatch, load_rig_batch
+from metafuse_ray.samples.settings import SamplesConfig
 from metafuse_ray.seeds import generator
 from metafuse_ray.shards.shards import ShardSet
 
 
 def make_task(
-    config: RunConfig,
+    samples: SamplesConfig,
+    seed: int,
     shards: ShardSet,
     rig: tuple[str, ...],
     frames: int,
@@ -26,7 +28,8 @@ def make_task(
     """Draw the labelled samples of a rig and hide what a method must not know.
 
     Args:
-        config: The run.
+        samples: Which samples are labelled, and the noise of their labels.
+        seed: Of every draw.
         shards: Where the samples are, in the fold that is evaluated.
         rig: Names of the cameras.
         frames: N, labelled person-frames.
@@ -37,21 +40,19 @@ def make_task(
     Raises:
         NotEnoughFramesError: See `metafuse_ray.benchmark.rigs.labelled_rows`.
     """
-    settings = config.evaluate
-    rows = labelled_rows(shards, rig, max(frames, 1), settings, (config.seed, draw))
-    seen = unlabelled_rows(shards, rig, rows, settings.unlabelled_frames)
+    rows = labelled_rows(shards, rig, max(frames, 1), samples, (seed, draw))
+    seen = unlabelled_rows(shards, rig, rows, samples.unlabelled_frames)
     period = load_rig_batch(shards, rig, seen)
     labelled = None
     if frames:
         exact = hide_truth(period.take(np.searchsorted(seen, rows)), labels=False)
-        labelled = _with_noise(
-            exact, settings.label_noise_px, (config.seed, *sorted(rig), draw), rows
-        )
+        address = (seed, *sorted(rig), draw)
+        labelled = _with_noise(exact, samples.label_noise_px, address, rows)
     true_rig = shards.rig.subset(rig)
     return RigTask(
         labelled=labelled,
         unlabelled=hide_truth(period, labels=True),
-        calibration=given_calibration(config.seed, true_rig, draw, calibration),
+        calibration=given_calibration(seed, true_rig, draw, calibration),
         image_sizes=true_rig.image_sizes,
         address=(*rig, frames, draw),
         asked=None if asked is None else hide_truth(asked, labels=True),

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from metafuse_ray.config.schema import EvaluateConfig
 from metafuse_ray.errors import ConfigError, NotEnoughFramesError
 from metafuse_ray.samples.rig_batch import rig_rows, thinned
+from metafuse_ray.samples.settings import SamplesConfig
 from metafuse_ray.seeds import generator
 from metafuse_ray.shards.blocks import TEST, TRAIN
 from metafuse_ray.shards.shards import ShardSet
@@ -62,7 +62,7 @@ def labelled_rows(
     shards: ShardSet,
     rig: Sequence[str],
     frames: int,
-    settings: EvaluateConfig,
+    settings: SamplesConfig,
     address: tuple[int, int],
 ) -> np.ndarray:
     """Draw the labelled samples of a rig: training rows that two or more of its views see.

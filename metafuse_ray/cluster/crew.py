@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +13,12 @@ from ray.exceptions import RayError, RayTaskError
 
 from metafuse_ray.cluster.actors import TaskActor
 from metafuse_ray.cluster.faults import for_users, one_line, status_of
-from metafuse_ray.cluster.placement import OpenCameras, place_pairs
+from metafuse_ray.cluster.placement import OpenCameras, place_tasks
 from metafuse_ray.cluster.room import fits_another, nodes_of_cluster
 from metafuse_ray.cluster.runtime import actor_options
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.meta.failures import Decision, FailurePolicy, Status
-from metafuse_ray.meta.tasks import MakeWorker
+from metafuse_ray.meta.problem import Problem, cameras_to_hold
 
 _log = logging.getLogger(__name__)
 _PING_S = 10.0
@@ -52,41 +50,39 @@ class Seat:
 
 
 class Crew:
-    """Actors that hold the shards of camera pairs, each ready, opening or being pinged.
+    """Actors that hold the shards of tasks, each ready, opening or being pinged.
 
     Nothing here waits, except for the start: `references` tell what is under way, and `settle`
     takes note of one that is done.
 
     Args:
-        config: The run.
-        pairs: The camera pairs to hold.
-        make_worker: Makes the worker inside each actor.
+        problem: Whose tasks.
+        cluster: How many actors, and what each reserves.
         policy: Decides about actors that fail before they are ready.
 
     Attributes:
         seats: Number -> seat; one that is given up is gone.
-        placement: Which seat holds which pairs.
+        placement: Which seat holds which tasks.
         cameras: What the actors have open.
         replaced: Actors replaced so far.
     """
 
     def __init__(
         self,
-        config: RunConfig,
-        pairs: Sequence[CameraPair],
-        make_worker: MakeWorker,
+        problem: Problem,
+        cluster: ClusterConfig,
         policy: FailurePolicy,
     ) -> None:
-        self._config = config
-        self._make_worker = make_worker
+        self._problem = problem
+        self._cluster = cluster
         self._policy = policy
-        self._remote = ray.remote(TaskActor).options(**actor_options(config.cluster))
+        self._remote = ray.remote(TaskActor).options(**actor_options(cluster))
         self._under_way: dict[ray.ObjectRef, tuple[Seat, float]] = {}
         self._looked_for_room = -math.inf
         self.replaced = 0
-        self.placement = place_pairs(pairs, config.cluster.actors)
+        self.placement = place_tasks(cameras_to_hold(problem), cluster.actors)
         self.cameras = OpenCameras(self.placement)
-        self.seats = {number: Seat(number) for number in range(config.cluster.actors)}
+        self.seats = {number: Seat(number) for number in range(cluster.actors)}
         for seat in self.seats.values():
             self._open(seat)
 
@@ -139,7 +135,7 @@ class Crew:
         return seat
 
     def replace(self, seat: Seat, reason: str, redone: int) -> None:
-        """Start an actor in the place of a lost one, with the same pairs.
+        """Start an actor in the place of a lost one, with the same tasks.
 
         It waits in Ray's queue where the cluster has no room; the others go on meanwhile.
 
@@ -180,9 +176,9 @@ class Crew:
     def grow(self) -> None:
         """Start one more actor where the cluster has room and `cluster.max_actors` allows it.
 
-        It takes half of the pairs of the fullest one, and is given tasks once it has opened them.
+        It takes half of the tasks of the fullest one, and is given tasks once it has opened them.
         """
-        cluster, now = self._config.cluster, time.monotonic()
+        cluster, now = self._cluster, time.monotonic()
         wanted = max(cluster.actors, cluster.max_actors or 0)
         opening = any(not seat.ready for seat in self.seats.values())
         if len(self.seats) >= wanted or opening or now - self._looked_for_room < _ROOM_EVERY_S:
@@ -208,8 +204,8 @@ class Crew:
 
     def _open(self, seat: Seat) -> None:
         seat.ready, seat.node = False, ""
-        seat.actor = self._remote.remote(self._config, self._make_worker)
-        self._under_way[seat.actor.open.remote(self.placement.pairs(seat.number))] = seat, math.inf
+        seat.actor = self._remote.remote(self._problem, self._cluster)
+        self._under_way[seat.actor.open.remote(self.placement.tasks(seat.number))] = seat, math.inf
         self.cameras.forget(seat.number)
 
     def _failed(self, seat: Seat, error: RayError) -> None:

@@ -59,7 +59,8 @@ def for_users(error: RayError) -> Exception:
         return error
     return WorkerFailedError(
         f"actors died again and again ({one_line(error)}); the usual cause is memory: lower"
-        " cluster.actors or episode.shots, or debug with cluster.backend=in_process"
+        " cluster.actors or the samples of a task (episode.shots), or debug with"
+        " cluster.backend=in_process"
     )
 
 

@@ -8,7 +8,7 @@ has the same bits in any number of groups: see `metafuse_ray.meta.reduce`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -20,11 +20,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from metafuse_ray.cluster.faults import get_restarted
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.cluster.runtime import actor_bundle, actor_options, ensure_ray
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.cluster.settings import ClusterConfig
+from metafuse_ray.config.section import replaced
+from metafuse_ray.meta.problem import Problem
 from metafuse_ray.meta.reduce import RoundSum, join, sum_gradients
-from metafuse_ray.meta.tasks import MakeWorker, Task, Weights
-from metafuse_ray.methods.metafuse.worker import TaskWorker
+from metafuse_ray.meta.tasks import Task, Weights
 
 _log = logging.getLogger(__name__)
 _RESTARTS = 3
@@ -35,23 +35,21 @@ class GroupActor:
     """A driver of some actors: runs its share of a round and sums it.
 
     Args:
-        config: The run, with the number of the group's own actors.
-        pairs: All camera pairs.
-        make_worker: Makes the worker inside each task actor.
+        problem: Whose tasks.
+        cluster: The group's own actors.
+        clip_norm: Of each task's gradient; see `sum_gradients`.
     """
 
-    def __init__(
-        self, config: RunConfig, pairs: Sequence[CameraPair], make_worker: MakeWorker
-    ) -> None:
-        self._config = config
-        self._pairs = pairs
-        self._make_worker = make_worker
+    def __init__(self, problem: Problem, cluster: ClusterConfig, clip_norm: float | None) -> None:
+        self._problem = problem
+        self._cluster = cluster
+        self._clip_norm = clip_norm
         self._pool: RayTaskPool | None = None
 
     def open(self) -> RayTaskPool:
         """Start the group's actors where this has not been done: a restarted one starts anew."""
         if self._pool is None:
-            self._pool = RayTaskPool(self._config, self._pairs, self._make_worker)
+            self._pool = RayTaskPool(self._problem, self._cluster)
         return self._pool
 
     def ready(self) -> None:
@@ -62,19 +60,23 @@ class GroupActor:
         """Run some of a round's tasks (``of`` in all) and sum their gradients."""
         pool = self.open()
         gradients = pool.run_round(weights, tasks)
-        summed = sum_gradients(gradients, of, self._config.outer.clip_norm)
+        summed = sum_gradients(gradients, of, self._clip_norm)
         return replace(summed, counts=pool.counts)
+
+    def run_tasks(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
+        """Run some tasks and return their results."""
+        return self.open().run_round(weights, tasks)
 
 
 class GroupedPool:
     """Task actors in groups, each close to its group actor where the cluster has room for that.
 
-    Every group may be given any pair; within a group, pairs have homes as usual.
+    Every group may be given any task; within a group, tasks have homes as usual.
 
     Args:
-        config: The run; ``cluster.groups`` shares out ``cluster.actors``.
-        pairs: The camera pairs to hold.
-        make_worker: Makes the worker inside each task actor.
+        problem: Whose tasks.
+        cluster: ``groups`` shares out ``actors``.
+        clip_norm: Of each task's gradient; see `sum_gradients`.
 
     Attributes:
         groups: Handles of the group actors.
@@ -84,21 +86,17 @@ class GroupedPool:
     """
 
     def __init__(
-        self,
-        config: RunConfig,
-        pairs: Sequence[CameraPair],
-        make_worker: MakeWorker = TaskWorker,
+        self, problem: Problem, cluster: ClusterConfig, clip_norm: float | None = None
     ) -> None:
         self.groups: list[Any] = []
         with ExitStack() as opened:
-            opened.enter_context(ensure_ray(config.cluster))
-            for actors in shares(config.cluster.actors, config.cluster.groups):
+            opened.enter_context(ensure_ray(cluster))
+            for actors in shares(cluster.actors, cluster.groups):
                 # Others would find no place: a group has reserved its own.
-                cluster = replace(config.cluster, actors=actors, max_actors=None, groups=1)
-                bundles = _reserve(config, actors)
+                own = replaced(cluster, actors=actors, max_actors=None, groups=1)
+                bundles = _reserve(cluster, actors)
                 opened.callback(remove_placement_group, bundles)
-                arguments = (replace(config, cluster=cluster), pairs, make_worker)
-                group = _start(config, bundles).remote(*arguments)
+                group = _start(cluster, bundles).remote(problem, own, clip_norm)
                 opened.callback(ray.kill, group)
                 self.groups.append(group)
             _get_all([group.ready.remote() for group in self.groups])
@@ -113,14 +111,24 @@ class GroupedPool:
             WorkerFailedError: A group actor died again and again.
         """
         shared = ray.put(weights)
-        # Neighbours in one group: most of the tree lies within the groups then.
-        sums, start = [], 0
-        for group, share in zip(self.groups, shares(len(tasks), len(self.groups)), strict=True):
-            some = tasks[start : start + share]
-            start += share
-            if some:
-                sums.append(group.sum_tasks.remote(shared, some, len(tasks)))
+        sums = [
+            group.sum_tasks.remote(shared, some, len(tasks)) for group, some in self._dealt(tasks)
+        ]
         return join(_get_all(sums), len(tasks))
+
+    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
+        """Return the results of tasks that are not summed, in the order of the tasks."""
+        shared = ray.put(weights)
+        parts = [group.run_tasks.remote(shared, some) for group, some in self._dealt(tasks)]
+        return [result for part in _get_all(parts) for result in part]
+
+    def _dealt(self, tasks: Sequence[Task]) -> Iterator[tuple[Any, Sequence[Task]]]:
+        """Deal neighbours to one group: most of the tree lies within the groups then."""
+        start = 0
+        for group, share in zip(self.groups, shares(len(tasks), len(self.groups)), strict=True):
+            if share:
+                yield group, tasks[start : start + share]
+            start += share
 
     def close(self) -> None:
         """End the groups with their actors, and Ray where the pool started it."""
@@ -132,13 +140,13 @@ def shares(whole: int, parts: int) -> list[int]:
     return [whole // parts + (part < whole % parts) for part in range(parts)]
 
 
-def _reserve(config: RunConfig, actors: int) -> PlacementGroup:
+def _reserve(cluster: ClusterConfig, actors: int) -> PlacementGroup:
     """Room for a group's actors: on one node where there is one with enough."""
-    return placement_group([actor_bundle(config.cluster)] * actors, strategy="PACK")
+    return placement_group([actor_bundle(cluster)] * actors, strategy="PACK")
 
 
-def _start(config: RunConfig, bundles: PlacementGroup) -> Any:
-    options = actor_options(config.cluster) | {"num_cpus": 0, "num_gpus": 0}
+def _start(cluster: ClusterConfig, bundles: PlacementGroup) -> Any:
+    options = actor_options(cluster) | {"num_cpus": 0, "num_gpus": 0}
     # The group actor's own actors take their places in the same bundles.
     beside = PlacementGroupSchedulingStrategy(bundles, placement_group_capture_child_tasks=True)
     return ray.remote(GroupActor).options(
@@ -150,4 +158,6 @@ def _start(config: RunConfig, bundles: PlacementGroup) -> Any:
 
 
 def _get_all(references: list[ray.ObjectRef]) -> list[Any]:
-    return get_restarted(references, "a group actor", _RESTARTS, "cluster.actors or episode.shots")
+    return get_restarted(
+        references, "a group actor", _RESTARTS, "cluster.actors or the samples of a task"
+    )

@@ -10,7 +10,7 @@ import ray
 
 from metafuse_ray.cluster.faults import get_restarted
 from metafuse_ray.cluster.runtime import actor_options, ensure_ray, limit_threads
-from metafuse_ray.config.schema import ClusterConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -15,13 +16,12 @@ from metafuse_ray.cluster.crew import Crew, Seat
 from metafuse_ray.cluster.faults import for_users, one_line, status_of
 from metafuse_ray.cluster.rounds import Attempt, OpenRound
 from metafuse_ray.cluster.runtime import ensure_ray
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.meta.failures import Decision, FailurePolicy, Status
 from metafuse_ray.meta.pace import Pace
 from metafuse_ray.meta.pool import RoundCounts
-from metafuse_ray.meta.tasks import MakeWorker, MetaGradient, Task, Weights
-from metafuse_ray.methods.metafuse.worker import TaskWorker
+from metafuse_ray.meta.problem import Problem
+from metafuse_ray.meta.tasks import Task, Weights
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +33,8 @@ class RayTaskPool:
     and results return in the order of the tasks. Failures are handled as `FailurePolicy` decides.
 
     Args:
-        config: The run.
-        pairs: The camera pairs to hold.
-        make_worker: Makes the worker inside each actor.
+        problem: Whose tasks.
+        cluster: The actors.
 
     Raises:
         MetaFuseError: A shard is damaged, or Ray does not start.
@@ -43,12 +42,11 @@ class RayTaskPool:
 
     def __init__(
         self,
-        config: RunConfig,
-        pairs: Sequence[CameraPair],
-        make_worker: MakeWorker = TaskWorker,
+        problem: Problem,
+        cluster: ClusterConfig,
     ) -> None:
-        self._policy = FailurePolicy.of(config)
-        self._pace = Pace(config.cluster.straggler_factor)
+        self._policy = FailurePolicy(max_retries=cluster.max_retries)
+        self._pace = Pace(cluster.straggler_factor)
         self._at_work: dict[ray.ObjectRef, Attempt] = {}
         self._idle: dict[int, Seat] = {}
         # When to look for late tasks at the earliest, and when to wake up for it.
@@ -56,22 +54,22 @@ class RayTaskPool:
         self._retries = self._reissued = 0
         self._counts = RoundCounts()
         with ExitStack() as opened:
-            opened.enter_context(ensure_ray(config.cluster))
-            self._crew = Crew(config, pairs, make_worker, self._policy)
+            opened.enter_context(ensure_ray(cluster))
+            self._crew = Crew(problem, cluster, self._policy)
             opened.callback(self._crew.close)
             while len(self._idle) < len(self._crew.seats):
                 self._wait()
             self._opened = opened.pop_all()
         plan = self._crew.placement.table()
-        _log.info("%d actors hold %d camera pairs\n%s", len(self._idle), len(pairs), plan)
+        _log.info("%d actors hold what %s draws from\n%s", len(self._idle), problem.kind, plan)
 
     @property
     def counts(self) -> RoundCounts:
         """What the last round met with."""
         return self._counts
 
-    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
-        """Return the outer gradients of the tasks, in the order of the tasks.
+    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
+        """Return the results of the tasks, in the order of the tasks.
 
         Raises:
             MetaFuseError: As a worker raised it.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import ray
 from ray._private import state
 
-from metafuse_ray.config.schema import ClusterConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.errors import ConfigError
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 
 from metafuse_ray.cluster.placement import OpenCameras
 from metafuse_ray.meta.failures import Status
-from metafuse_ray.meta.tasks import MetaGradient, Task
+from metafuse_ray.meta.tasks import Task
 
 
 @dataclass(eq=False)
@@ -54,7 +54,7 @@ class OpenRound:
         self._cameras = cameras
         self._place = {task: place for place, task in enumerate(tasks)}
         self._fresh = deque(tasks)
-        self._results: dict[int, MetaGradient] = {}
+        self._results: dict[int, Any] = {}
         self._done: set[int] = set()
         self._again: deque[int] = deque()
         self._avoided: dict[int, set[int]] = {}
@@ -95,7 +95,7 @@ class OpenRound:
         """Take note that an actor was given a task."""
         self._at_work.setdefault(attempt.place, []).append(attempt)
 
-    def finish(self, attempt: Attempt, result: MetaGradient) -> bool:
+    def finish(self, attempt: Attempt, result: Any) -> bool:
         """Take the first result of a task; later ones are dropped."""
         self._at_work[attempt.place].remove(attempt)
         if attempt.stale:
@@ -134,7 +134,7 @@ class OpenRound:
         last = [attempts[-1] for attempts in self._at_work.values() if attempts]
         return sorted((a for a in last if not a.stale), key=lambda attempt: attempt.started)
 
-    def end(self) -> list[MetaGradient]:
+    def end(self) -> list[Any]:
         """Hand over the results, in order: stale attempts may keep the round for long."""
         results = [self._results[place] for place in range(len(self.tasks))]
         self._results.clear()

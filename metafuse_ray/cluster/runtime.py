@@ -18,7 +18,7 @@ from ray.util import get_current_placement_group
 
 from metafuse_ray.cluster.faults import one_line
 from metafuse_ray.cluster.room import check_room, nodes_of_cluster
-from metafuse_ray.config.schema import ClusterConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.errors import WorkerFailedError
 
 _log = logging.getLogger(__name__)

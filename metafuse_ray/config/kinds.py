@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -66,4 +66,33 @@ def is_location(annotation: Any, metadata: list[Any], *, local: bool = False) ->
     if (_HERE if local else _PLACE) in metadata:
         return True
     parts = get_args(annotation)
-    return any(is_location(part, list(get_args(part)[1:]), local=local) for part in parts)
+    if get_origin(annotation) is Annotated:
+        return is_location(parts[0], list(parts[1:]), local=local)
+    return any(is_location(part, [], local=local) for part in parts)
+
+
+def is_text(annotation: Any, *, optional: bool = False) -> bool:
+    """Whether a setting holds text, by the annotation of its field.
+
+    Args:
+        annotation: Of the field, or None where there is no such field.
+        optional: Ask whether it may be empty as well.
+    """
+    if annotation is str:
+        return not optional
+    if get_origin(annotation) is Annotated:
+        return is_text(get_args(annotation)[0], optional=optional)
+    parts = get_args(annotation)
+    if type(None) not in parts:
+        return False
+    return all(is_text(part) for part in parts if part is not type(None))
+
+
+def is_texts(annotation: Any, text: str) -> bool:
+    """Whether a setting holds a list of texts, and what was typed is one."""
+    if get_origin(annotation) is tuple:
+        return is_text(get_args(annotation)[0]) and text.lstrip().startswith("[")
+    parts = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        parts = parts[:1]
+    return any(is_texts(part, text) for part in parts)

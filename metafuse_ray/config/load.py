@@ -1,28 +1,26 @@
-"""YAML file plus ``key=value`` overrides -> RunConfig, and the command line of every job."""
+"""YAML file plus ``key=value`` overrides -> a checked tree of sections."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import difflib
-import logging
 import re
 import reprlib
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from metafuse_ray.config.paths import rooted
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.errors import ConfigError, MetaFuseError
+from metafuse_ray.config.kinds import is_text, is_texts
+from metafuse_ray.config.section import field_kind, settings
+from metafuse_ray.errors import ConfigError
 
-_ADAPTER = TypeAdapter(RunConfig)
+Tree = TypeVar("Tree")
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxstring = 2, 80
+_COMMENT = re.compile(r"(^|\s)#")
 
 
 class _Loader(yaml.SafeLoader):
@@ -56,116 +54,69 @@ for _kind, _pattern in (
     )
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a YAML file, apply ``key=value`` overrides and validate the whole.
+def read_tree(kind: type, path: str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """Read a YAML file and apply ``key=value`` overrides; nothing is checked yet.
 
     Args:
-        path: YAML file, or ``None`` for the defaults alone.
-        overrides: For instance ``["inner.lr=0.003", "evaluate.labelled_frames=[25, 50]"]``; values
-            are YAML.
+        kind: The class of the tree, whose types say how an override is read: text is taken as it
+            is typed, everything else is YAML.
+        path: YAML file, or ``None``.
+        overrides: For instance ``["inner.lr=0.003", "output.dir=/data/exp #2"]``.
 
     Raises:
-        ConfigError: Naming every offending key by its path, with the remedy.
-
-    >>> load_config(None, ["inner.lr=0.5"]).inner.lr
-    0.5
+        ConfigError: The file cannot be read, or an override is no ``key=value``.
     """
     tree = _read_yaml(Path(path)) if path is not None else {}
     for override in overrides:
-        _apply(tree, override)
-    return config_from_tree(tree, source=str(path) if path is not None else "the command line")
+        _apply(kind, tree, override)
+    return tree
 
 
-def config_from_tree(tree: dict[str, Any], source: str) -> RunConfig:
-    """Validate a nested mapping; see `load_config` for the errors."""
+def from_tree(
+    kind: type[Tree],
+    tree: Mapping[str, Any],
+    source: str,
+    explain: Callable[[str], str | None] = lambda path: None,
+) -> Tree:
+    """Check a nested mapping and return it as a tree of sections.
+
+    Args:
+        kind: The class of the tree.
+        tree: Plain values.
+        source: Where they come from, for the message.
+        explain: Path of a setting that is not there -> what is to be said of it, if anything.
+
+    Raises:
+        ConfigError: Naming every offending key by its path, with the remedy.
+    """
     try:
-        return _ADAPTER.validate_python(tree)
+        return _adapter(kind).validate_python(tree)
     except ValidationError as error:
-        lines = [_explain(dict(item)) for item in error.errors()]
-        keys = tuple(".".join(map(str, item["loc"])) for item in error.errors())
+        items: list[dict[str, Any]] = [dict(item) for item in error.errors()]
+        lines = [_explain(kind, item, explain) for item in items]
+        keys = tuple(".".join(map(str, item["loc"])) for item in items)
         raise ConfigError(f"{'; '.join(lines)} (in {source})", keys=keys) from None
 
 
-def config_tree(config: RunConfig) -> dict[str, Any]:
-    """Return the configuration as plain lists, mappings and scalars."""
-    return _ADAPTER.dump_python(config, mode="json")
+def config_tree(config: Any) -> dict[str, Any]:
+    """Return a section, or a whole tree of them, as plain lists, mappings and scalars."""
+    return _adapter(type(config)).dump_python(config, mode="json")
 
 
-def dump_config(config: RunConfig) -> str:
-    """Return the resolved configuration as YAML that `load_config` takes as it is."""
+def dump_config(config: Any) -> str:
+    """Return the resolved settings as YAML that a job's ``--config`` takes as it is."""
     return yaml.safe_dump(config_tree(config), sort_keys=False)
 
 
-def settings(node: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Yield ``(path, help, default)`` of every setting below a node of the tree."""
-    for field in dataclasses.fields(node):
-        info = node.__pydantic_fields__[field.name]
-        kind = info.annotation
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            yield from settings(kind, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}", info.description or "", info.default
+def flow(value: Any) -> str:
+    """Write a value as one line of YAML."""
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=10**6).split("\n")[0]
 
 
-def run_job(
-    description: str | None,
-    job: Callable[[RunConfig], Any],
-    *,
-    sections: Sequence[str],
-    flags: Mapping[str, str] | None = None,
-) -> int:
-    """Parse the command line, run a job, and turn typed errors into one line and exit code 2.
-
-    Args:
-        description: What the job does; the head of its ``--help``.
-        job: The function of `metafuse_ray.runs` to call.
-        sections: The parts of the configuration that this job reads, listed in ``--help``.
-        flags: Option -> the boolean setting that it switches on (``--resume`` for
-            ``checkpoint.resume``).
-    """
-    flags = flags or {}
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=_settings_help(sections),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML configuration (see configs/)")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log debugging detail")
-    parser.set_defaults(on=[])
-    for option, setting in flags.items():
-        override = f"{setting}=true"
-        parser.add_argument(option, dest="on", action="append_const", const=override, help=override)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, see below")
-    arguments = parser.parse_intermixed_args()
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO,
-        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    # Third parties log their own detail at INFO; the job's log is about the job.
-    for name, level in (("", logging.WARNING), ("metafuse_ray", logging.getLogger().level)):
-        logging.getLogger(name).setLevel(level)
-    try:
-        config = load_config(arguments.config, arguments.overrides + arguments.on)
-        job(config_from_tree(rooted(config_tree(config), sections), source="the settings"))
-    except MetaFuseError as error:
-        sys.stderr.write(f"error: {error.message}\n")
-        return 2
-    return 0
-
-
-def _settings_help(sections: Sequence[str]) -> str:
-    lines = ["settings (key=value, values are YAML):"]
-    for path, text, default in settings():
-        if path.split(".")[0] in ("root", *sections):
-            lines += [f"  {path} = {_short(default)}", f"      {' '.join(text.split())}"]
-    return "\n".join(lines)
-
-
-def _short(value: Any) -> str:
-    return yaml.safe_dump(
-        list(value) if isinstance(value, tuple) else value, default_flow_style=True, width=10**6
-    ).split("\n")[0]
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -186,23 +137,20 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _parse(text: str) -> Any:
+def _parse(text: str, loader: Any = _Loader) -> Any:
     """Parse plain YAML; raise ValueError with one line where it is anything else."""
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, loader)
     # Deep nesting ends in RecursionError, a number of a few thousand digits in ValueError.
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ValueError(" ".join(str(error).split())) from None
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def _apply(kind: type, tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"expected key=value, got {override!r}", keys=(override,))
-    try:
-        value = _parse(text)
-    except ValueError as error:
-        raise ConfigError(f"{key}: {text!r} is not a YAML value: {error}", keys=(key,)) from None
+    value = _value(kind, key, text)
     *parents, leaf = key.split(".")
     for parent in parents:
         child = tree.get(parent)
@@ -216,10 +164,29 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     tree[leaf] = value
 
 
-def _explain(item: dict[str, Any]) -> str:
+def _value(kind: type, key: str, text: str) -> Any:
+    """Read an override by the type of its setting."""
+    wanted = field_kind(kind, key)
+    if is_text(wanted):
+        return None if text == "null" and is_text(wanted, optional=True) else text
+    if _COMMENT.search(text):
+        raise ConfigError(
+            f"{key}: {text!r} holds a comment (#); leave it out, a value is all that may stand"
+            " there",
+            keys=(key,),
+        )
+    try:
+        return _parse(text, yaml.BaseLoader if is_texts(wanted, text) else _Loader)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {text!r} is not a YAML value: {error}", keys=(key,)) from None
+
+
+def _explain(kind: type, item: dict[str, Any], explain: Callable[[str], str | None]) -> str:
     path = ".".join(str(part) for part in item["loc"]) or "configuration"
     if item["type"] in {"unexpected_keyword_argument", "dataclass_exact_type"}:
-        known = [name for name, _, _ in settings()]
+        if said := explain(path):
+            return f"{path}: {said}"
+        known = [name for name, _, _ in settings(kind)]
         groups = sorted({".".join(name.split(".")[:-1]) for name in known if "." in name})
         close = difflib.get_close_matches(path, known + groups, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]}?" if close else "; --help lists the settings"

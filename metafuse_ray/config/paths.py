@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args, get_origin
 
 from metafuse_ray.config.kinds import is_location
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.storage.location import is_uri, join
 
@@ -19,25 +18,33 @@ _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Where Ray tells the driver of a submitted job what was submitted."""
 
 
-def locations(node: type = RunConfig, prefix: str = "", *, local: bool = False) -> Iterator[str]:
-    """Yield the name of every setting that is a path or URI, but the root.
+def locations(
+    kind: type, tree: Mapping[str, Any], prefix: str = "", *, local: bool = False
+) -> Iterator[str]:
+    """Yield the path of every setting that is a path or URI, but the root.
 
     Args:
-        node: Part of the settings.
-        prefix: Its name, with a dot.
+        kind: A section's class, or the whole tree's.
+        tree: Its plain values, which say what stands in a map of locations.
+        prefix: Its path, with a dot.
         local: Only of those that cannot be a URI.
     """
-    for field in dataclasses.fields(node):
-        info = node.__pydantic_fields__[field.name]
-        kind = info.annotation
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            yield from locations(kind, f"{prefix}{field.name}.", local=local)
-        elif prefix and is_location(kind, info.metadata, local=local):
-            yield f"{prefix}{field.name}"
+    for field in dataclasses.fields(cast("Any", kind)):
+        info = cast("Any", kind).__pydantic_fields__[field.name]
+        below, path = info.annotation, f"{prefix}{field.name}"
+        if isinstance(below, type) and dataclasses.is_dataclass(below):
+            yield from locations(below, tree[field.name], f"{path}.", local=local)
+        elif get_origin(below) is dict and is_location(get_args(below)[1], [], local=local):
+            yield from (f"{path}.{name}" for name in tree[field.name])
+        elif prefix and is_location(below, info.metadata, local=local):
+            yield path
 
 
 def rooted(
-    tree: Mapping[str, Any], sections: Sequence[str], environment: Mapping[str, str] = os.environ
+    kind: type,
+    tree: Mapping[str, Any],
+    read: Collection[str],
+    environment: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
     """Return the settings with their paths below the root, if there is one.
 
@@ -46,8 +53,9 @@ def rooted(
     for what must lie on a disk where the root is a URI.
 
     Args:
+        kind: The class of the whole tree.
         tree: Valid settings, as `metafuse_ray.config.load.config_tree` returns them.
-        sections: The parts of the settings that the job reads.
+        read: Paths of the settings that the job reads, or of whole sections.
         environment: Variables of the process.
 
     Raises:
@@ -57,16 +65,16 @@ def rooted(
     copied = _is_copy(environment)
     relative = {
         name: value
-        for name in locations()
+        for name in locations(kind, tree)
         if (value := _get(tree, name)) is not None and not _is_absolute(value)
     }
     if root and not _is_absolute(root):
         if copied:
             raise ConfigError(f"root={root}: {_VANISHES}", key="root")
         root = str(Path.cwd() / root)
-    on_disk = set(locations(local=True)) if root and is_uri(root) else set()
+    on_disk = set(locations(kind, tree, local=True)) if root and is_uri(root) else set()
     lost = [name for name in relative if copied and (not root or name in on_disk)]
-    used = [name for name in lost if name.split(".")[0] in sections]
+    used = [name for name in lost if any(f"{name}.".startswith(f"{path}.") for path in read)]
     if used:
         listed = ", ".join(f"{name}={relative[name]}" for name in used)
         raise ConfigError(f"{listed}: {_VANISHES}, or give absolute paths", keys=tuple(used))

@@ -14,22 +14,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metafuse_ray.config.schema import DataConfig, SimulateConfig
 from metafuse_ray.dome.detector import Detections, detect, render
 from metafuse_ray.dome.motion import SECONDS_A_FRAME, Clip, Motion, Poses
 from metafuse_ray.dome.occlusion import occlusion
 from metafuse_ray.dome.rig import procedural_rig
+from metafuse_ray.dome.settings import SimulateConfig
 from metafuse_ray.dome.sources import open_motion
 from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.camera import Camera
 from metafuse_ray.geometry.crop import apply_affine
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.pose.skeleton import COCO17, Skeleton
-from metafuse_ray.recordings.labels import ProjectedLabels, cube_side, project_labels
+from metafuse_ray.recordings.labels import ProjectedLabels, box_scale, cube_side, project_labels
 from metafuse_ray.recordings.panoptic_calibration import read_panoptic_calibration
 from metafuse_ray.seeds import generator
 from metafuse_ray.shapes import Grid
 from metafuse_ray.shards.blocks import CameraBlock, SampleBlock
+from metafuse_ray.shards.settings import DataConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +198,7 @@ def _film(plan: DomePlan, camera: Camera, poses: Poses, rng: np.random.Generator
         camera,
         everyone_FP19x3[:, :, skeleton.from_coco19].reshape(frames * people, -1, 3),
         data.crop_px,
-        data.crop_scale,
+        box_scale(data),
         data.min_visible_share,
         cube_side(data, plan.rig),
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metafuse_ray.config.schema import SimulateConfig
 from metafuse_ray.dome.mocap import MocapMotion
 from metafuse_ray.dome.motion import Motion
 from metafuse_ray.dome.procedural import ProceduralMotion
 from metafuse_ray.dome.recorded import RecordedMotion
+from metafuse_ray.dome.settings import SimulateConfig
 from metafuse_ray.errors import DataError
 
 

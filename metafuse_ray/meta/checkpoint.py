@@ -2,7 +2,7 @@
 
 Layout of a checkpoint, ``checkpoints/round_000050``::
 
-    model.safetensors      omega (h, w) and theta (H W, 2, 3)
+    model.safetensors      the meta-weights
     optimizer.safetensors  the outer optimiser's state
     state.json             round, diverged tasks, seed, settings, digests of the two files
 
@@ -23,7 +23,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from metafuse_ray.config.load import config_tree
 from metafuse_ray.errors import CheckpointError
 from metafuse_ray.meta.trainer import MetaTrainer
 from metafuse_ray.meta.weights_file import MODEL_FILE, read_tensors, weights_bytes
@@ -59,16 +58,28 @@ class Checkpoint:
     shards: str
 
 
-def save_checkpoint(
-    folder: Path, trainer: MetaTrainer, shards: str, cameras: Mapping[str, str]
-) -> Path:
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where a training's numbers come from.
+
+    Attributes:
+        config: The settings of the run, as a plain tree.
+        shards: Digest of the shards' manifest.
+        cameras: The cameras trained on, as `camera_digests` names them.
+    """
+
+    config: Mapping[str, Any]
+    shards: str
+    cameras: Mapping[str, str]
+
+
+def save_checkpoint(folder: Path, trainer: MetaTrainer, origin: Origin) -> Path:
     """Write the checkpoint of the trainer's round.
 
     Args:
         folder: The run's folder of checkpoints.
         trainer: Between two rounds.
-        shards: Digest of the shards' manifest.
-        cameras: The cameras trained on, as `camera_digests` names them.
+        origin: Of the training.
 
     Returns:
         Its folder.
@@ -77,16 +88,16 @@ def save_checkpoint(
         StorageError: The disk is full or the folder cannot be written.
     """
     contents = {
-        MODEL_FILE: weights_bytes(trainer.outer.tensors, trainer.round, cameras),
+        MODEL_FILE: model_bytes(trainer, origin),
         OPTIMIZER_FILE: save(trainer.outer.state_tensors()),
     }
     state = {
         "format": _FORMAT,
         "round": trainer.round,
         "bad_tasks": trainer.bad_tasks,
-        "seed": trainer.config.seed,
-        "shards": shards,
-        "config": config_tree(trainer.config),
+        "seed": trainer.problem.seed,
+        "shards": origin.shards,
+        "config": dict(origin.config),
         "files": {
             name: {"bytes": len(content), "xxh3_64": digest(content)}
             for name, content in contents.items()
@@ -99,6 +110,12 @@ def save_checkpoint(
             (partial / name).write_bytes(content)
         (partial / STATE_FILE).write_text(seal(state), encoding="utf-8")
     return path
+
+
+def model_bytes(trainer: MetaTrainer, origin: Origin) -> bytes:
+    """Return the content of `model.safetensors` at the trainer's round."""
+    facts = trainer.problem.facts()
+    return weights_bytes(trainer.outer.tensors, trainer.round, origin.cameras, facts)
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:

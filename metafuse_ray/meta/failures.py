@@ -1,7 +1,7 @@
 """What is done about a failure: one policy, in plain objects, for every part of a run.
 
 Whoever meets a failure names it (`Status`), counts it, and does what `FailurePolicy.decide` says.
-None of the decisions changes a result: seed, round and pair fix every draw, so that a task comes
+None of the decisions changes a result: seed, round and cameras fix every draw, so that a task comes
 out the same wherever and however often it is done.
 """
 
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-
-from metafuse_ray.config.schema import RunConfig
 
 
 class Status(Enum):
@@ -65,11 +63,6 @@ class FailurePolicy:
 
     max_retries: int = 3
     max_bad_tasks: int = 20
-
-    @classmethod
-    def of(cls, config: RunConfig) -> FailurePolicy:
-        """Take the limits from the settings."""
-        return cls(config.cluster.max_retries, config.meta.max_bad_tasks)
 
     def decide(self, status: Status, count: int = 1) -> Decision:
         """Say what to do.

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 
-from metafuse_ray.config.schema import OuterConfig
 from metafuse_ray.meta.reduce import norm_of
 from metafuse_ray.meta.tasks import Arrays, Weights
 
@@ -16,22 +15,21 @@ class OuterOptimizer:
 
     Args:
         start: Initial meta-weights by name.
-        settings: Step sizes (beta), and optimiser.
+        step_sizes: Of every one of them (beta).
+        optimizer: ``adam`` or ``sgd``.
     """
 
-    def __init__(self, start: Mapping[str, torch.Tensor], settings: OuterConfig) -> None:
-        self.settings = settings
+    def __init__(
+        self, start: Mapping[str, torch.Tensor], step_sizes: Mapping[str, float], optimizer: str
+    ) -> None:
         self.parameters = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
-        rates = {"scalars": settings.lr_scalars, "offsets": settings.lr_scalars}
-        if settings.lr_omega is not None:
-            rates["omega"] = settings.lr_omega
         groups = [
-            {"params": [parameter], "lr": rates.get(name, settings.lr)}
+            {"params": [parameter], "lr": step_sizes[name]}
             for name, parameter in self.parameters.items()
         ]
-        kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[settings.optimizer]
+        kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
         # foreach=False: one plain order of operations, whatever the device.
-        self.optimizer = kind(groups, lr=settings.lr, foreach=False)
+        self.optimizer = kind(groups, foreach=False)
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import chain
+from typing import Any, Protocol
 
 import torch
 
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.geometry.rig import CameraPair
-from metafuse_ray.meta.tasks import MakeWorker, MetaGradient, Task, Weights, Worker
-from metafuse_ray.methods.metafuse.worker import TaskWorker
+from metafuse_ray.meta.problem import Problem, cameras_to_hold
+from metafuse_ray.meta.tasks import Task, Weights, do_task
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ class TaskPool(Protocol):
         """What the last round met with."""
         ...
 
-    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
-        """Return the outer gradients of the tasks, in the order of the tasks."""
+    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
+        """Return the results of the tasks (see `do_task`), in the order of the tasks."""
         ...
 
     def close(self) -> None:
@@ -61,33 +60,27 @@ class InProcessPool:
     """Every task in this process, one after the other: for a debugger, and without Ray.
 
     Args:
-        config: The run.
-        pairs: The camera pairs to hold.
-        make_worker: Makes the worker.
+        problem: Whose tasks.
+        threads: Threads of the numerical libraries.
 
     Raises:
         MetaFuseError: A shard is damaged.
     """
 
-    def __init__(
-        self,
-        config: RunConfig,
-        pairs: Sequence[CameraPair],
-        make_worker: MakeWorker = TaskWorker,
-    ) -> None:
+    def __init__(self, problem: Problem, threads: int = 1) -> None:
         # One thread, as in an actor: sums in another order would differ in the last bit.
-        torch.set_num_threads(config.cluster.threads)
-        self._worker: Worker = make_worker(config, "cpu")
-        self._worker.open(tuple(sorted({pair.target for pair in pairs})))
+        torch.set_num_threads(threads)
+        self._worker = problem.worker("cpu")
+        self._worker.open(tuple(sorted(set(chain(*cameras_to_hold(problem))))))
 
     @property
     def counts(self) -> RoundCounts:
         """Nothing: a failure here ends the run."""
         return RoundCounts()
 
-    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
-        """Return the outer gradients of the tasks, in the order of the tasks."""
-        return [self._worker.run(weights, task) for task in tasks]
+    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
+        """Return the results of the tasks, in the order of the tasks."""
+        return [do_task(self._worker, weights, task) for task in tasks]
 
     def close(self) -> None:
         """Nothing to give back."""

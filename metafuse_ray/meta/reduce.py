@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -125,6 +125,10 @@ class Reducer(Protocol):
         """Return the sum over the round's tasks, whose indices count from 0."""
         ...
 
+    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
+        """Return the results of tasks that are not summed, in the order of the tasks."""
+        ...
+
     def close(self) -> None:
         """Give back what it holds."""
         ...
@@ -147,6 +151,10 @@ class FlatReducer:
         gradients = self._pool.run_round(weights, tasks)
         summed = sum_gradients(gradients, len(tasks), self._clip_norm)
         return replace(summed, counts=self._pool.counts)
+
+    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
+        """See ``Reducer``."""
+        return self._pool.run_round(weights, tasks)
 
     def close(self) -> None:
         """Close the pool."""

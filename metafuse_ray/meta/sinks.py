@@ -43,6 +43,8 @@ class ConsoleSink:
     def __call__(self, record: RoundRecord) -> None:
         """Log, where it is time to."""
         self._since.append(record)
+        if (line := held_out_line(record)) is not None:
+            _log.info("%s", line)
         if len(self._since) < self._every and record.round < self._rounds:
             return
         count = len(self._since)
@@ -59,6 +61,17 @@ class ConsoleSink:
             seconds / count * (self._rounds - record.round),
         )
         self._since = []
+
+
+def held_out_line(record: RoundRecord) -> str | None:
+    """Say what held-out cameras say of a round's weights; None where they were not asked."""
+    if math.isnan(record.held_out_loss):
+        return None
+    return (
+        f"held-out cameras after round {record.round}: loss {record.held_out_loss_before:.4f},"
+        f" {record.held_out_loss:.4f} after adaptation; JDR {record.held_out_jdr_alone:.1f} % by"
+        f" each view alone, {record.held_out_jdr:.1f} % after adaptation"
+    )
 
 
 class JsonLogSink:
@@ -115,7 +128,7 @@ class TensorBoardSink:
         values = [
             Summary.Value(tag=name, simple_value=value)
             for name, value in asdict(record).items()
-            if name != "round"
+            if name != "round" and not (name.startswith("held_out") and math.isnan(value))
         ]
         self._write(step=record.round, summary=Summary(value=values))
 

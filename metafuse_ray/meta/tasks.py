@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.geometry.rig import CameraPair
-
+Cameras = tuple[str, ...]
+"""Names of a task's cameras: two or more, in an order that means something to its problem."""
 Arrays = Mapping[str, np.ndarray]
-"""By name: omega (h, w) and theta (H W, 2, 3) of Algorithm 1, or the parts of `PlusWeights`."""
+"""Meta-weights or their gradients by name, for instance omega (h, w) and theta (H W, 2, 3)."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One camera pair, or one rig, in one round; together with the seed it fixes every draw.
+    """Some cameras in one round; together with the seed this fixes every draw.
 
     Attributes:
         index: Place in the round; outer gradients are summed in this order.
-        pair: The camera pair; of a rig, two of its cameras, which decide where it is at home.
-        rig: All cameras of a rig; empty where the task is a pair.
+        cameras: All cameras that it needs.
     """
 
     round: int
     index: int
-    pair: CameraPair
-    rig: tuple[str, ...] = field(default=(), kw_only=True)
+    cameras: Cameras
 
     @property
     def name(self) -> str:
         """What it is about, for a reader."""
-        return " ".join(self.rig) or str(self.pair)
+        return " ".join(self.cameras)
+
+
+@dataclass(frozen=True)
+class HeldOutTask(Task):
+    """Cameras that no training sees, on which meta-weights are judged after adaptation.
+
+    Attributes:
+        draw: Which draw of their frames.
+    """
+
+    draw: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,17 +82,49 @@ class MetaGradient:
         )
 
 
-class Worker(Protocol):
-    """What a pool needs of a worker."""
+@dataclass(frozen=True)
+class Judgement:
+    """What held-out cameras say of meta-weights.
 
-    def open(self, cameras: tuple[str, ...]) -> None:
-        """Get ready for the tasks of these cameras."""
+    Attributes:
+        loss_before: Query loss before adaptation.
+        loss: After adaptation.
+        jdr: Share of the visible query joints found after adaptation.
+        jdr_alone: The same by each view alone.
+        seconds: Wall time on the worker.
+    """
+
+    task: HeldOutTask
+    loss_before: float
+    loss: float
+    jdr: float
+    jdr_alone: float
+    seconds: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss after adaptation is finite."""
+        return bool(np.isfinite(self.loss))
+
+
+class Worker(Protocol):
+    """Does the tasks of a problem, where its shards are."""
+
+    def open(self, cameras: Cameras) -> None:
+        """Open and verify the files of some cameras, before the first round needs them."""
         ...
 
     def run(self, weights: Weights, task: Task) -> MetaGradient:
         """Return the task's outer gradient."""
         ...
 
+    def judge(self, weights: Weights, task: HeldOutTask) -> Judgement:
+        """Adapt to held-out cameras and judge what comes out."""
+        ...
 
-MakeWorker = Callable[[RunConfig, str], Worker]
-"""Picklable: (the run, "cpu" or "cuda") -> a worker, in the process where its tasks run."""
+
+def do_task(worker: Worker, weights: Weights, task: Task) -> Any:
+    """Return the `MetaGradient` of a training task, the `Judgement` of a held-out one."""
+    if isinstance(task, HeldOutTask):
+        return worker.judge(weights, task)
+    return worker.run(weights, task)

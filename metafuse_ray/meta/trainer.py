@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
-import torch
-
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import AdaptationDivergedError
-from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.failures import Decision, FailurePolicy, Status
 from metafuse_ray.meta.outer import OuterOptimizer
 from metafuse_ray.meta.pool import TaskPool
+from metafuse_ray.meta.problem import Problem
 from metafuse_ray.meta.reduce import FlatReducer, Reducer, TaskReport
-from metafuse_ray.meta.tasks import Task
+from metafuse_ray.meta.settings import MetaConfig, OuterConfig
+from metafuse_ray.meta.tasks import Cameras, Judgement, Task
 from metafuse_ray.seeds import generator
 
 logger = logging.getLogger(__name__)
@@ -38,6 +37,11 @@ class RoundRecord:
         retries: Tasks done again because an actor, an object or a shard failed.
         replaced: Actors that took the place of lost ones.
         reissued: Late tasks that a second actor was given.
+        held_out_loss_before: Loss on the held-out cameras before adaptation, mean over a fixed set
+            of episodes; NaN in rounds that are not judged.
+        held_out_loss: The same after adaptation.
+        held_out_jdr: Percent of the joints found there after adaptation.
+        held_out_jdr_alone: Percent that each view finds alone.
     """
 
     round: int
@@ -51,38 +55,46 @@ class RoundRecord:
     retries: int = 0
     replaced: int = 0
     reissued: int = 0
+    held_out_loss_before: float = math.nan
+    held_out_loss: float = math.nan
+    held_out_jdr: float = math.nan
+    held_out_jdr_alone: float = math.nan
 
 
 Sink = Callable[[RoundRecord], None]
 
 
 class MetaTrainer:
-    """Draws each round's pairs, has the pool adapt to them, and steps the meta-weights.
+    """Draws each round's tasks, has the pool adapt to them, and steps the meta-weights.
 
     Args:
-        config: The run.
-        pairs: The camera pairs to train on, in a fixed order.
+        problem: What is learned.
         pool: Where tasks run; a `Reducer` sums their gradients itself.
-        start: Initial meta-weights by name.
+        meta: Tasks a round, and how many may diverge.
+        outer: The outer optimiser.
+        judge_every: Rounds between judgements on the problem's held-out cameras; 0 for none.
+        rounds: Rounds of the whole run, the last of which is judged too.
         sinks: Called with the record of every round.
-        rigs: The rigs to train on in place of the pairs, in a fixed order.
     """
 
     def __init__(
         self,
-        config: RunConfig,
-        pairs: Sequence[CameraPair],
+        problem: Problem,
         pool: TaskPool | Reducer,
-        start: Mapping[str, torch.Tensor],
+        meta: MetaConfig,
+        outer: OuterConfig,
+        *,
+        judge_every: int = 0,
+        rounds: int = 0,
         sinks: Sequence[Sink] = (),
-        rigs: Sequence[tuple[str, ...]] = (),
     ) -> None:
-        self.config = config
-        self.pairs = pairs
-        self.rigs = rigs
-        clip_norm = config.outer.clip_norm
-        self._reducer = pool if isinstance(pool, Reducer) else FlatReducer(pool, clip_norm)
-        self.outer = OuterOptimizer(start, config.outer)
+        self.problem = problem
+        self.tasks = problem.tasks()
+        self._judged = problem.held_out() if judge_every else ()
+        self._judge_every, self._rounds = judge_every, rounds
+        self._meta = meta
+        self._reducer = pool if isinstance(pool, Reducer) else FlatReducer(pool, outer.clip_norm)
+        self.outer = OuterOptimizer(problem.start(), problem.step_sizes(), outer.optimizer)
         self.sinks = sinks
         self.round = 0
         self.bad_tasks = 0
@@ -101,7 +113,7 @@ class MetaTrainer:
     def step(self) -> RoundRecord:
         """Take one outer step: Algorithm 1, lines 3 to 8, for one batch of tasks."""
         started = time.perf_counter()
-        tasks = round_tasks(self.config, self.pairs, self.round, self.rigs)
+        tasks = round_tasks(self.problem, self.tasks, self.round, self._meta.meta_batch_size)
         summed = self._reducer.reduce_round(self.outer.weights, tasks)
         results = summed.reports
         good = [result for result in results if result.finite]
@@ -109,7 +121,7 @@ class MetaTrainer:
         norm = self.outer.step(summed.mean()) if good else float("nan")
         self.round += 1
         seconds = time.perf_counter() - started
-        return RoundRecord(
+        record = RoundRecord(
             round=self.round,
             support_loss=_mean([result.support_loss for result in good]),
             query_loss=_mean([result.query_loss for result in good]),
@@ -119,6 +131,24 @@ class MetaTrainer:
             seconds=seconds,
             **asdict(summed.counts),
         )
+        return self._judge(record) if self._is_judged() else record
+
+    def _is_judged(self) -> bool:
+        """Whether the round that was just done is one to judge: the first, the last, every few."""
+        if not self._judged:
+            return False
+        return self.round in (1, self._rounds) or self.round % self._judge_every == 0
+
+    def _judge(self, record: RoundRecord) -> RoundRecord:
+        """Add what the held-out cameras say of the present weights."""
+        found: list[Judgement] = self._reducer.run_round(self.outer.weights, self._judged)
+        return replace(
+            record,
+            held_out_loss_before=_mean([one.loss_before for one in found]),
+            held_out_loss=_mean([one.loss for one in found]),
+            held_out_jdr=100 * _mean([one.jdr for one in found]),
+            held_out_jdr_alone=100 * _mean([one.jdr_alone for one in found]),
+        )
 
     def _count_bad(self, results: Sequence[TaskReport]) -> None:
         bad = [result.task.name for result in results if not result.finite]
@@ -126,42 +156,24 @@ class MetaTrainer:
             return
         self.bad_tasks += len(bad)
         logger.warning("round %d: loss not finite on %s; left out", self.round, ", ".join(bad))
-        policy = FailurePolicy.of(self.config)
+        policy = FailurePolicy(max_bad_tasks=self._meta.max_bad_tasks)
         if policy.decide(Status.NOT_FINITE, self.bad_tasks) is Decision.RAISE:
             raise AdaptationDivergedError(
                 f"{self.bad_tasks} tasks diverged by round {self.round} (meta.max_bad_tasks="
-                f"{self.config.meta.max_bad_tasks}); lower {self._step_sizes()}, or set"
+                f"{self._meta.max_bad_tasks}); lower {self.problem.remedy()}, or set"
                 " outer.clip_norm",
                 round=self.round,
-                pairs=bad,
+                tasks=bad,
             )
-
-    def _step_sizes(self) -> str:
-        inner, outer = self.config.inner, self.config.outer
-        if self.rigs:
-            return f"outer.lr_scalars (now {outer.lr_scalars})"
-        return f"inner.lr (now {inner.lr}) or outer.lr (now {outer.lr})"
 
 
 def round_tasks(
-    config: RunConfig,
-    pairs: Sequence[CameraPair],
-    round_number: int,
-    rigs: Sequence[tuple[str, ...]] = (),
+    problem: Problem, tasks: Sequence[Cameras], round_number: int, wanted: int
 ) -> list[Task]:
-    """Draw the pairs of a round, or its rigs where there are some, from (seed, round).
-
-    Without repetition, where there are enough.
-    """
-    random = generator(config.seed, "rigs of a round" if rigs else "pairs", round_number)
-    wanted, there = config.meta.meta_batch_size, len(rigs or pairs)
-    drawn = [int(number) for number in random.choice(there, wanted, replace=wanted > there)]
-    if not rigs:
-        return [Task(round_number, index, pairs[number]) for index, number in enumerate(drawn)]
-    return [
-        Task(round_number, index, CameraPair(*rigs[number][:2]), rig=rigs[number])
-        for index, number in enumerate(drawn)
-    ]
+    """Draw the tasks of a round from (seed, round), without repetition where there are enough."""
+    random = generator(problem.seed, problem.stream, round_number)
+    drawn = random.choice(len(tasks), wanted, replace=wanted > len(tasks))
+    return [Task(round_number, index, tasks[int(number)]) for index, number in enumerate(drawn)]
 
 
 def _mean(values: Sequence[float]) -> float:

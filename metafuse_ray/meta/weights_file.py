@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,6 @@ from safetensors.torch import load, save
 
 from metafuse_ray.errors import CheckpointError
 from metafuse_ray.geometry.rig import Rig
-from metafuse_ray.methods.metafuse.start import FusionWeights
-from metafuse_ray.methods.plus.weights import START, PlusWeights
 from metafuse_ray.storage.files import storage_errors
 from metafuse_ray.storage.sealed_json import content_digest
 
@@ -39,96 +38,45 @@ def used_camera_digests(rig: Rig, used: Collection[str]) -> dict[str, str]:
 def weights_bytes(
     weights: Mapping[str, torch.Tensor],
     round_number: int,
-    cameras: Mapping[str, str] | None = None,
+    cameras: Mapping[str, str],
+    facts: Mapping[str, Any],
 ) -> bytes:
     """Return the content of `model.safetensors`.
 
     Args:
-        weights: By name, as `FusionWeights.named` or `PlusWeights.named`.
+        weights: By name.
         round_number: Outer steps taken.
         cameras: The cameras trained on, as `camera_digests` names them.
+        facts: What else the problem says of them: `Problem.facts`.
     """
     tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
-    facts: dict[str, Any] = {"round": round_number, "cameras": dict(cameras or {})}
-    if "scalars" in tensors:
-        facts["scalars"] = list(START)
+    said = {"round": round_number, "cameras": dict(cameras), **facts}
     # One entry: several come in another order each time, and equal runs leave equal files.
-    return save(tensors, {_FACTS: json.dumps(facts)})
+    return save(tensors, {_FACTS: json.dumps(said)})
 
 
-def load_weights(run: Path) -> FusionWeights:
-    """Read the final weights of a run (its folder, or the file itself).
+@dataclass(frozen=True, eq=False)
+class StoredWeights:
+    """What a file of weights holds.
 
-    Raises:
-        CheckpointError: There are none, or they are damaged or of another shape.
+    Attributes:
+        tensors: By name.
+        facts: What else it says: round, cameras, and what its problem adds.
     """
-    path = weights_path(run)
-    tensors = read_tensors(path)
-    if "scalars" in tensors:
-        raise CheckpointError(
-            f"{path} holds weights of MetaFuse+; MetaFuse needs those of a run over camera pairs:"
-            " train one with meta.tasks=pairs, or leave MetaFuse out of evaluate.methods",
-            path=str(path),
-        )
-    try:
-        omega, theta = tensors["omega"], tensors["theta"]
-    except KeyError as error:
-        raise CheckpointError(
-            f"{path} holds no omega and theta ({error}); train again", path=str(path)
-        ) from None
-    if omega.ndim != 2 or theta.shape != (omega.numel(), 2, 3):
-        raise CheckpointError(
-            f"{path}: omega {tuple(omega.shape)} and theta {tuple(theta.shape)}, expected (h, w)"
-            " and (h w, 2, 3); train again",
-            path=str(path),
-        )
-    return FusionWeights(omega.float(), theta.float())
+
+    path: Path
+    tensors: Mapping[str, torch.Tensor]
+    facts: Mapping[str, Any]
 
 
-def is_plus_run(run: Path) -> bool:
-    """Whether the weights of a run (its folder, or the file itself) are those of MetaFuse+.
+def read_weights(run: Path) -> StoredWeights:
+    """Read the final weights of a run (its folder, or the file itself).
 
     Raises:
         CheckpointError: There are none, or they are damaged.
     """
-    return "scalars" in read_tensors(weights_path(run))
-
-
-def load_plus_weights(run: Path, joints: int) -> PlusWeights:
-    """Read the final weights of a run over whole rigs (its folder, or the file itself).
-
-    Args:
-        run: Where.
-        joints: Joints that the weights are to be used for.
-
-    Raises:
-        CheckpointError: There are none, they are damaged, or of another kind, skeleton or release.
-    """
     path = weights_path(run)
-    tensors = read_tensors(path)
-    if "scalars" not in tensors:
-        raise CheckpointError(
-            f"{path} holds no scalars of MetaFuse+: it is of a run over camera pairs; train one"
-            " with meta.tasks=rigs, or leave MetaFuse+ out of evaluate.methods and name MetaFuse",
-            path=str(path),
-        )
-    if _facts(path).get("scalars") != list(START) or "offsets" not in tensors:
-        raise CheckpointError(
-            f"{path}: its {tensors['scalars'].numel()} scalars are those of another release; train"
-            " again",
-            path=str(path),
-        )
-    weights = PlusWeights.of({name: tensor.float() for name, tensor in tensors.items()})
-    expected = PlusWeights.start(joints)
-    for name, part in expected.named.items():
-        found = weights.named[name].shape
-        if found != part.shape:
-            raise CheckpointError(
-                f"{path}: {name} of shape {tuple(found)}, expected {tuple(part.shape)}; train on"
-                " shards of the same skeleton",
-                path=str(path),
-            )
-    return weights
+    return StoredWeights(path, read_tensors(path), _facts(path))
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -185,8 +133,8 @@ def weights_path(run: Path) -> Path:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise CheckpointError(
-            f"no weights at {places[1]}; run jobs/meta_train.py with output.dir={run} first, or set"
-            " evaluate.checkpoint to the folder of a finished run",
+            f"no weights at {places[1]}; run jobs/meta_train.py with output.dir={run} first, or"
+            " name the folder of a finished run in weights",
             path=str(places[1]),
         )
     return path

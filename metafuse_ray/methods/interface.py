@@ -94,6 +94,30 @@ class AcrossTime(AdaptedMethod, Protocol):
         ...
 
 
+class ShowsFusion(Protocol):
+    """An adapted rig whose fusion can be looked at."""
+
+    def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
+        """Find the joints of samples: for the joint detection rate, and for triangulation."""
+        ...
+
+    def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what is brought to a view that sees a sample, and what it fuses to.
+
+        (J, H, W) each.
+        """
+        ...
+
+
+@runtime_checkable
+class Drawable(Protocol):
+    """An adapted method whose fusion a picture can show."""
+
+    def to_draw(self) -> tuple[ShowsFusion, str]:
+        """Return what can be drawn, and what a caption says of it."""
+        ...
+
+
 class RigMethod(Protocol):
     """Something that adapts to a rig."""
 

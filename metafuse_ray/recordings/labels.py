@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from metafuse_ray.config.schema import DataConfig
 from metafuse_ray.geometry.camera import Camera
 from metafuse_ray.geometry.crop import apply_affine, crop_transform, person_box
 from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.shards.settings import DataConfig
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -83,6 +83,11 @@ def project_labels(
         in_crop = apply_affine(crop_from_image, label_image_px)
         in_crop = np.all((in_crop >= -0.5) & (in_crop <= crop_px - 0.5), axis=-1)
     return ProjectedLabels(label_image_px, crop_from_image, inside & in_crop & seen[:, None], seen)
+
+
+def box_scale(data: DataConfig) -> float:
+    """Return the side of a box crop over the longer side of the person's box; 1 for cube crops."""
+    return data.crop_scale if data.crop == "box" else 1.0
 
 
 def cube_side(data: DataConfig, rig: Rig) -> float | None:

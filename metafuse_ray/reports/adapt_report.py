@@ -14,14 +14,14 @@ from metafuse_ray.benchmark.cells import jdr_percent
 from metafuse_ray.benchmark.judged_samples import TestSamples
 from metafuse_ray.benchmark.positions import position_errors
 from metafuse_ray.benchmark.results import JDR_COLUMNS
-from metafuse_ray.config.schema import Calibration, EvaluateConfig
+from metafuse_ray.benchmark.settings import Calibration
 from metafuse_ray.export.adapted_rig import FACTS_FILE, TENSOR_FILE
 from metafuse_ray.methods.interface import AdaptedMethod
 from metafuse_ray.methods.metafuse.stored_rig import StoredRig
 from metafuse_ray.methods.plus.stored_rig import StoredPlusRig
-from metafuse_ray.reports.heatmap_sheet import calibration_line
 from metafuse_ray.reports.tables import Table, to_rich
 from metafuse_ray.samples.joints import rig_detections
+from metafuse_ray.samples.settings import TriangulateConfig
 
 _CONSOLE_WIDTH = 100
 _NOTHING = "–"
@@ -30,7 +30,7 @@ _NOTHING = "–"
 def rig_scores(
     adapted: AdaptedMethod,
     test: TestSamples,
-    settings: EvaluateConfig,
+    triangulate: TriangulateConfig,
     given: Calibration | None,
 ) -> dict[str, Any]:
     """Judge an adapted rig as `evaluate` does.
@@ -38,7 +38,7 @@ def rig_scores(
     Args:
         adapted: The rig.
         test: Samples that it was not fitted to.
-        settings: How 3D joints are found.
+        triangulate: How 3D joints are found.
         given: What the method was given of the calibration.
 
     Returns:
@@ -50,7 +50,7 @@ def rig_scores(
     assert batch.skeleton is not None
     return {
         "jdr": jdr_percent(rig_detections(batch, joints_2d), batch.skeleton),
-        "mpjpe_mm": position_errors(settings, adapted, batch, joints_3d, given)["robust"],
+        "mpjpe_mm": position_errors((), triangulate, adapted, batch, joints_3d, given)["robust"],
     }
 
 
@@ -79,10 +79,10 @@ def found_lines(stored: StoredPlusRig) -> list[str]:
     """Say what MetaFuse+ found out about a rig."""
     made = stored.provenance
     lines = [
-        f"{calibration_line(stored)}, from the detections of {made['unlabelled_frames']}"
+        f"{stored.calibration_line()}, from the detections of {made['unlabelled_frames']}"
         f" person-frames and the labels of {made['labelled_frames']}"
         f" ({made['looked_ahead_frames']} test frames looked at, their labels never:"
-        " evaluate.look_ahead)."
+        " samples.look_ahead)."
     ]
     if stored.reason:
         lines.append(f"It went no further because {stored.reason}.")
@@ -116,7 +116,7 @@ def choice_lines(stored: StoredRig) -> list[str]:
         )
         lines.append(
             f"Fusion is off (lambda 1) in {which}: on held-out labelled frames it did not beat the"
-            " views alone clearly enough (adapt.caution). More labelled frames may change that."
+            " views alone clearly enough (choose.caution). More labelled frames may change that."
         )
     if made:
         lines.append(

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 
+from metafuse_ray.methods.interface import ShowsFusion
 from metafuse_ray.pose.heatmap import crop_from_heatmap, decode_argmax
-from metafuse_ray.samples.joints import Joints2D
 from metafuse_ray.samples.rig_batch import RigBatch
 
 WANTED = {"fixed": 4, "broken": 2, "found either way": 1, "missed either way": 1}
 """Rows of the sheet by what fusion did to the joint."""
-
-
-class ShowsFusion(Protocol):
-    """An adapted rig whose fusion can be looked at."""
-
-    def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
-        """Find the joints of samples: for the joint detection rate, and for triangulation."""
-        ...
-
-    def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what is brought to a view that sees a sample, and what it fuses to.
-
-        (J, H, W) each.
-        """
-        ...
 
 
 @dataclass(frozen=True)

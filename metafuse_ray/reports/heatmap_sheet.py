@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 
@@ -14,17 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from metafuse_ray.benchmark.cells import Cell, CellWorker
-from metafuse_ray.config.schema import Method, RunConfig
-from metafuse_ray.methods.interface import AdaptedMethod
-from metafuse_ray.methods.metafuse.adapt_rig import AdaptedRig
-from metafuse_ray.methods.metafuse.fused_rig import FusedRig
-from metafuse_ray.methods.plus.method import PlusRig
+from metafuse_ray.benchmark.setup import Setup
+from metafuse_ray.methods.interface import AdaptedMethod, Drawable, ShowsFusion
 from metafuse_ray.pose.metrics import HEAD_SHARE
 from metafuse_ray.reports.examples import (
     WANTED,
     Example,
     Panel,
-    ShowsFusion,
     choose_examples,
     example_panels,
 )
@@ -37,11 +32,6 @@ from metafuse_ray.shards.shards import ShardSet
 
 _log = logging.getLogger(__name__)
 SHEET_FILE = "heatmaps.png"
-_FUSING: Sequence[Method] = (
-    *("NaiveFuse", "NaiveFuse ridge", "Affine", "MetaFuse random start", "MetaFuse"),
-    *("MetaFuse+ hand-set", "MetaFuse+"),
-)
-"""Methods that add up heatmaps, which a picture can show; the later, the rather."""
 _COLOURS = {"fixed": "#009e73", "broken": "#d55e00"}
 _MOST_FRAMES = 50
 _PANEL_IN = 1.8
@@ -52,12 +42,12 @@ _TRUTH, _FOUND = "white", "#35d0ff"
 
 
 def heatmap_sheet(
-    configs: Mapping[str, RunConfig], worker: CellWorker, cells: Sequence[Cell], directory: Path
+    setups: Mapping[str, Setup], worker: CellWorker, cells: Sequence[Cell], directory: Path
 ) -> Path | None:
     """Adapt once more on one rig and draw its heatmaps on test frames before and after fusion.
 
     Args:
-        configs: The run, for every data set by name.
+        setups: Of every data set by name.
         worker: Adapts as the evaluation did.
         cells: The cells of the evaluation, of which one is drawn: see `sheet_cell`.
         directory: Where the picture goes.
@@ -67,72 +57,82 @@ def heatmap_sheet(
     """
     path = directory / SHEET_FILE
     path.unlink(missing_ok=True)
-    cell = sheet_cell(cells)
+    drawn = [row.name for setup in setups.values() for row in setup.methods.values() if row.drawn]
+    cell = sheet_cell(cells, list(dict.fromkeys(drawn)))
     if cell is None:
         return None
     adapted, batch = worker.adapt(cell)
-    config = configs[cell.data]
-    location = config.evaluate.test_shards or config.data.shards
-    shards = ShardSet.open(location, config.data.cache_dir)
-    return adapted_sheet(config, cell, adapted, batch, shards, path)
+    setup = setups[cell.data]
+    location = setup.data.test_shards or setup.data.shards
+    shards = ShardSet.open(location, setup.data.cache_dir)
+    seed, sequence = setup.seed, setup.data.sequence
+    return adapted_sheet(cell, adapted, batch, shards, path, seed=seed, sequence=sequence)
 
 
 def adapted_sheet(
-    config: RunConfig,
     cell: Cell,
-    adapted: AdaptedRig | AdaptedMethod,
+    adapted: AdaptedMethod,
     batch: RigBatch,
     shards: ShardSet,
     path: Path,
+    *,
+    seed: int,
+    sequence: str | None = None,
     frames: str = "test frames",
 ) -> Path | None:
     """Draw an adapted rig's heatmaps before and after fusion.
 
     Args:
-        config: The run.
         cell: What was adapted, for the caption.
         adapted: The rig.
         batch: The samples to choose from.
         shards: Where they come from.
         path: Where the picture goes.
+        seed: Of the choice of joints.
+        sequence: Folder of the recording; where empty, the one that the shards name.
         frames: What kind of samples they are, for the caption.
 
     Returns:
         ``path``, or None where the rig does not fuse, or no joint of the samples is visible.
     """
-    to_show = _shown(adapted, config.model.self_weight)
-    if to_show is None:
+    if not isinstance(adapted, Drawable):
         return None
-    shown, remark = to_show
+    shown, remark = adapted.to_draw()
     examples, counts = choose_examples(
         rig_detections(batch, own_joints(batch)),
         rig_detections(batch, shown.joints(batch)[0]),
-        generator(config.seed, "sheet"),
+        generator(seed, "sheet"),
     )
     if not examples:
         _log.warning("no sheet of heatmaps: no joint is visible in the %s", frames)
         return None
-    scenery = open_scenery(shards, config.data.sequence)
+    scenery = open_scenery(shards, sequence)
     caption = _caption(cell, counts, f"{frames} ({len(batch)} samples)", scenery, remark)
     names = shards.skeleton.joints
     save_figure(draw_sheet(examples, shown, batch, scenery, names, caption), path, dpi=110)
     return path
 
 
-def sheet_cell(cells: Sequence[Cell]) -> Cell | None:
-    """Choose MetaFuse+, else MetaFuse, else another that fuses: first rig, largest N <= 50.
+def sheet_cell(cells: Sequence[Cell], drawn: Sequence[str]) -> Cell | None:
+    """Choose a method's first rig, at its largest N up to 50; at the smallest where all are larger.
 
-    At the smallest N where all are larger, and without calibration rather than with one; None
-    where no method fuses.
+    Without calibration rather than with one.
+
+    Args:
+        cells: To choose from.
+        drawn: Methods that can be drawn; the last of them that is there is taken.
+
+    Returns:
+        The cell, or None where no such method is there.
     """
     fusing = [
         cell
         for cell in cells
-        if cell.method in _FUSING and (cell.labelled_frames > 0 or cell.calibration is not None)
+        if cell.method in drawn and (cell.labelled_frames > 0 or cell.calibration is not None)
     ]
     if not fusing:
         return None
-    method = max((cell.method for cell in fusing), key=_FUSING.index)
+    method = max((cell.method for cell in fusing), key=drawn.index)
     first = next(cell for cell in fusing if cell.method == method)
     at_hand = [
         cell
@@ -191,41 +191,6 @@ def spoken(joint: str) -> str:
     """
     side = {"l": "left ", "r": "right "}.get(joint[0], "")
     return side + (joint[1:] if side else joint).lower()
-
-
-def _shown(
-    adapted: AdaptedRig | AdaptedMethod, self_weight: float
-) -> tuple[ShowsFusion, str] | None:
-    """Return what to draw, and what to say of it; None where there is nothing to see."""
-    if isinstance(adapted, PlusRig):
-        return adapted, calibration_line(adapted)
-    if isinstance(adapted, FusedRig):
-        adapted = adapted.adapted
-    if not isinstance(adapted, AdaptedRig):
-        return None
-    chosen = adapted.choice.self_weight_2d
-    if chosen < 1:
-        return adapted, f"lambda {chosen:g}, chosen on held-out labelled frames"
-    # With fusion switched off there would be nothing to see.
-    choice = replace(adapted.choice, self_weight_2d=self_weight)
-    remark = (
-        f"drawn at lambda {self_weight:g}, although held-out labelled frames chose 1"
-        " (no fusion), which the tables use"
-    )
-    return AdaptedRig(adapted.models, choice), remark
-
-
-def calibration_line(adapted: PlusRig) -> str:
-    """Say where a rig's calibration comes from, and how far it is to be doubted."""
-    origin = {
-        "given": "calibration as given",
-        "refined": "calibration refined from the one given",
-        "estimated": "calibration estimated from nothing",
-        "none": "no calibration: every view stands alone",
-    }[adapted.origin]
-    if adapted.calibration is None:
-        return origin
-    return f"{origin}, to be doubted by {adapted.chosen['doubt']:.1f} px of a 64 x 64 heatmap"
 
 
 def _caption(

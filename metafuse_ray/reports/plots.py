@@ -19,30 +19,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from metafuse_ray.benchmark.results import ESTIMATED
+from metafuse_ray.methods.table import METHODS
 from metafuse_ray.reports.tables import shown_method
 from metafuse_ray.storage.files import atomic_file
 
 Metric = Literal["jdr", "mpjpe_mm"]
 Row = Mapping[str, Any]
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; shapes differ as well.
-_STYLES = {
-    "No-Fusion": ("#5a5a5a", ""),
-    "NaiveFuse": ("#d55e00", "v"),
-    "NaiveFuse ridge": ("#e69f00", "s"),
-    "Affine": ("#56b4e9", "D"),
-    "MetaFuse": ("#0072b2", "o"),
-    "MetaFuse random start": ("#999933", "x"),
-    "MetaFuse+": ("#000000", "*"),
-    "Affine from F": ("#117733", "^"),
-    "Epipolar maximum, F from labels": ("#882255", "<"),
-    "Epipolar maximum": ("#aa4499", ">"),
-    "Weighted DLT": ("#88ccee", "d"),
-    "Robust triangulation": ("#009e73", "h"),
-    "Triangulation over time": ("#44aa99", "p"),
-}
+_ALONE = "#5a5a5a"
+_BEFORE, _AFTER = "#d55e00", "#0072b2"
 _OTHER_STYLE = ("#cc79a7", "P")
-_OURS = ("MetaFuse", "MetaFuse+")
+"""Of a method that the table no longer has, in an older `results.json`."""
 _LABELS: dict[Metric, str] = {"jdr": "average JDR, %", "mpjpe_mm": "MPJPE, mm"}
 _DIFFERENCES: dict[Metric, str] = {"jdr": "average JDR, points", "mpjpe_mm": "MPJPE, mm"}
 _BETTER: dict[Metric, str] = {"jdr": "up is better", "mpjpe_mm": "down is better"}
@@ -71,7 +58,7 @@ def comparison_figure(document: Mapping[str, Any], metric: Metric) -> Figure:
         _plot_method(level, shift, rows, _values(rows, metric))
         _plot_method(gain, shift, rows, _gains(rows, metric))
     _plot_published(gain, document["published"], metric, series)
-    gain.axhline(0, color=_STYLES["No-Fusion"][0], linewidth=1.5, zorder=1)
+    gain.axhline(0, color=_ALONE, linewidth=1.5, zorder=1)
     for axes in (level, gain):
         _label_frames(axes, document["rows"])
     level.set_ylabel(_LABELS[metric])
@@ -87,29 +74,61 @@ def comparison_figure(document: Mapping[str, Any], metric: Metric) -> Figure:
 
 
 def learning_figure(records: Sequence[Mapping[str, float]]) -> Figure:
-    """Plot the losses and the gradient norm of meta-training against rounds.
+    """Plot what meta-training does, against rounds.
+
+    Above: the loss and the joint detection rate on one fixed set of episodes of held-out training
+    cameras, before and after adaptation. Below: the losses of the tasks that were trained on, which
+    differ from round to round, and the gradient norm.
 
     Args:
         records: The rounds of `metrics.jsonl`.
     """
-    figure = new_figure(8, 5.5)
-    losses, norms = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    figure = new_figure(8, 8)
     rounds = _column(records, "round")
+    judged = np.isfinite(_column(records, "held_out_loss"))
+    if judged.any():
+        held, found, losses, norms = figure.subplots(4, 1, sharex=True, height_ratios=(2, 2, 1, 1))
+        _plot_held_out(held, found, records, judged)
+    else:
+        losses, norms = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     window = 2 * (len(records) // 30) + 1
     for name, label, colour in (
-        ("support_loss", "before adaptation", _STYLES["NaiveFuse"][0]),
-        ("query_loss", "after adaptation", _STYLES["MetaFuse"][0]),
+        ("support_loss", "before adaptation", _BEFORE),
+        ("query_loss", "after adaptation", _AFTER),
     ):
         _plot_smooth(losses, rounds, _column(records, name), window, label, colour)
-    _plot_smooth(norms, rounds, _column(records, "gradient_norm"), window, None, "#5a5a5a")
-    losses.set_title(f"Meta-training (thin: each round; thick: mean of {window})", loc="left")
+    _plot_smooth(norms, rounds, _column(records, "gradient_norm"), window, None, _ALONE)
+    losses.set_title(
+        f"Tasks trained on, others every round (thin: each; thick: mean of {window})", loc="left"
+    )
     losses.set_ylabel("loss")
     losses.legend(frameon=False)
-    norms.set_ylabel("outer gradient norm")
+    norms.set_ylabel("gradient norm")
     norms.set_xlabel("round")
     if np.nanmin(_column(records, "gradient_norm"), initial=math.inf) > 0:
         norms.set_yscale("log")
     return figure
+
+
+def _plot_held_out(
+    losses: Axes, found: Axes, records: Sequence[Mapping[str, float]], judged: np.ndarray
+) -> None:
+    rounds = _column(records, "round")[judged]
+    for axes, before, after, label, without in (
+        (losses, "held_out_loss_before", "held_out_loss", "loss", "before adaptation"),
+        (found, "held_out_jdr_alone", "held_out_jdr", "JDR, %", "each view alone"),
+    ):
+        for name, text, colour in (
+            (before, without, _BEFORE),
+            (after, "after adaptation", _AFTER),
+        ):
+            values = _column(records, name)[judged]
+            axes.plot(rounds, values, color=colour, marker="o", markersize=4, label=text)
+        axes.set_ylabel(label)
+        axes.legend(frameon=False)
+        axes.grid(color="#dddddd", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+    losses.set_title("Held-out training cameras, the same episodes every time", loc="left")
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = _DPI) -> None:
@@ -143,7 +162,12 @@ def _centred(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 def method_style(method: str) -> tuple[str, str]:
     """Return a method's colour and marker, the same in every picture."""
-    return _STYLES.get(method, _OTHER_STYLE)
+    row = METHODS.get(method)
+    return _OTHER_STYLE if row is None else (row.colour, row.marker)
+
+
+def _is_ours(method: str) -> bool:
+    return method in METHODS and METHODS[method].ours
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -192,7 +216,7 @@ def _n(value: float | None) -> float:
 def _plot_alone(axes: Axes, rows: Sequence[Row], metric: Metric) -> None:
     alone = [row for row in rows if row["method"] == "No-Fusion"][:1]
     for value, spread in _values(alone, metric):
-        colour = _STYLES["No-Fusion"][0]
+        colour = _ALONE
         axes.axhline(value, color=colour, linewidth=1.5, label="No-Fusion", zorder=1)
         axes.axhspan(value - spread, value + spread, color=colour, alpha=0.12, linewidth=0)
 
@@ -211,11 +235,11 @@ def _plot_method(
         color=colour,
         marker=marker,
         markersize=5.5,
-        linewidth=2.4 if method in _OURS else 1.4,
+        linewidth=2.4 if _is_ours(method) else 1.4,
         elinewidth=1,
         capsize=2.5,
         label=shown_method(rows[0]),
-        zorder=4 if method in _OURS else 3,
+        zorder=4 if _is_ours(method) else 3,
     )
 
 
@@ -235,7 +259,7 @@ def _plot_published(
             if row["method"] == method and row["labelled_frames"] in wanted
         ]
         if paper:
-            colour, marker = _STYLES.get(method, _OTHER_STYLE)
+            colour, marker = method_style(method)
             frames = np.array([row["labelled_frames"] for row in paper], float)
             axes.plot(
                 _dodged(frames, number - (len(series) - 1) / 2),

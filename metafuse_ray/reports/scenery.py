@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from metafuse_ray.errors import MetaFuseError
 from metafuse_ray.geometry.crop import apply_affine
 from metafuse_ray.recordings.images import read_image, sample_crops
-from metafuse_ray.recordings.panoptic import PanopticSequence, read_panoptic_sequence
+from metafuse_ray.recordings.table import RECORDINGS, ImagePath
 from metafuse_ray.samples.rig_batch import RigBatch
 from metafuse_ray.shards.shards import ShardSet
 
@@ -27,17 +27,17 @@ class Scenery:
 
     Args:
         shards: Where the samples come from.
-        sequence: The recording that they were made of, where its images are at hand.
+        images: Where the images that they were made of are, where these are at hand.
     """
 
-    def __init__(self, shards: ShardSet, sequence: PanopticSequence | None) -> None:
+    def __init__(self, shards: ShardSet, images: ImagePath | None) -> None:
         self._shards = shards
-        self._sequence = sequence
+        self._images = images
 
     @property
     def kind(self) -> str:
         """What is drawn, for a caption."""
-        return "camera images" if self._sequence else "the people's true skeletons"
+        return "camera images" if self._images else "the people's true skeletons"
 
     @property
     def truth(self) -> str:
@@ -51,16 +51,16 @@ class Scenery:
         side = batch.crop_px
         if not batch.seen_VB[view, row]:
             axes.text(side / 2, side / 2, "not seen", color=_OTHERS, ha="center", va="center")
-        elif self._sequence is not None:
-            crop = self._crop(self._sequence, batch, view, row)
+        elif self._images is not None:
+            crop = self._crop(self._images, batch, view, row)
             pale = _COLOUR * crop + (1 - _COLOUR) * crop.mean(-1, keepdims=True)
             axes.imshow((_BRIGHTNESS * pale).astype(np.uint8), extent=crop_extent(side), zorder=0)
         else:
             self._draw_people(axes, batch, view, row)
 
-    def _crop(self, sequence: PanopticSequence, batch: RigBatch, view: int, row: int) -> np.ndarray:
+    def _crop(self, images: ImagePath, batch: RigBatch, view: int, row: int) -> np.ndarray:
         camera = batch.rig.cameras[view]
-        path = sequence.image_path(camera.name, int(batch.time_B2[row, 1]))
+        path = images(camera.name, int(batch.time_B2[row, 1]))
         if path is None:
             return np.zeros((batch.crop_px, batch.crop_px, 3), np.uint8)
         image = read_image(path, (camera.width, camera.height))
@@ -92,13 +92,16 @@ def open_scenery(shards: ShardSet, sequence: str | None) -> Scenery:
     for folder in (sequence, source.get("directory")):
         if source.get("kind") != "recording" or not folder or not Path(folder).is_dir():
             continue
+        form = RECORDINGS.get(str(source.get("format", "panoptic")))
+        if form is None:
+            continue
         try:
-            found = read_panoptic_sequence(folder, camera_type=str(source.get("camera_type", "hd")))
+            images = form.images(folder, source)
         except MetaFuseError as error:
             _log.warning("no images for the sheet of heatmaps: %s", error.message)
             continue
-        if found.name == source.get("sequence") and found.has_images:
-            return Scenery(shards, found)
+        if images is not None:
+            return Scenery(shards, images)
     return Scenery(shards, None)
 
 

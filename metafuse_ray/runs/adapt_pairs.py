@@ -12,16 +12,16 @@ import numpy as np
 
 from metafuse_ray.benchmark.cells import Cell
 from metafuse_ray.benchmark.rigs import labelled_rows
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError, NotEnoughFramesError
 from metafuse_ray.methods.interface import with_label_points
-from metafuse_ray.methods.metafuse.adapt_rig import adapt_rig, time_blocks
+from metafuse_ray.methods.metafuse.adapt_rig import Choosing, adapt_rig, time_blocks
 from metafuse_ray.methods.metafuse.fused_rig import FusedRig
 from metafuse_ray.methods.metafuse.fusion_methods import AffineMethod
 from metafuse_ray.methods.metafuse.start import FusionWeights
 from metafuse_ray.methods.metafuse.stored_rig import StoredRig
 from metafuse_ray.methods.metafuse.watched import WatchedMethod, number_of_fits
 from metafuse_ray.progress import track
+from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.samples.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.shards.shards import ShardSet
 
@@ -30,50 +30,59 @@ Stored = Callable[..., StoredRig]
 _log = logging.getLogger(__name__)
 
 
-class PairAdaptation:
-    """A rig to be adapted, from weights that were meta-learned over camera pairs.
-
-    Args:
-        config: The run.
-        shards: Where the labelled samples are.
-        cameras: The rig.
-        weights: The start.
+def pair_adaptation(
+    config: RunConfig, shards: ShardSet, cameras: tuple[str, ...], weights: FusionWeights
+) -> PairAdaptation:
+    """Draw a rig's labelled samples, to be adapted to from some weights.
 
     Raises:
         ConfigError: No labelled frame is asked for.
         NotEnoughFramesError: There are too few, or a camera sees nobody in them.
+    """
+    if config.adapt.frames == 0:
+        raise ConfigError(
+            "adapt.frames=0: MetaFuse cannot be adapted without labels; label some, or take"
+            " adapt.method=MetaFuse+, which can do without",
+            key="adapt.frames",
+        )
+    rows = labelled_rows(shards, cameras, config.adapt.frames, config.samples, (config.seed, 0))
+    choose = config.choose
+    method = AffineMethod(
+        config.model, config.fine_tune, choose.self_weights, lambda _grid, _view: weights
+    )
+    choosing = Choosing(choose, config.triangulate)
+    return PairAdaptation(method, choosing, config.seed, load_rig_batch(shards, cameras, rows))
+
+
+class PairAdaptation:
+    """A rig to be adapted, from weights that were meta-learned over camera pairs.
+
+    Args:
+        method: What is fitted.
+        choosing: How its steps and lambda are chosen.
+        seed: Of every draw.
+        labelled: The rig's labelled samples.
+
+    Raises:
+        NotEnoughFramesError: A camera sees nobody in the labelled frames.
     """
 
     given = None
     """What the method is given of the calibration: it needs none."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        shards: ShardSet,
-        cameras: tuple[str, ...],
-        weights: FusionWeights,
+        self, method: AffineMethod, choosing: Choosing, seed: int, labelled: RigBatch
     ) -> None:
-        if config.adapt.frames == 0:
-            raise ConfigError(
-                "adapt.frames=0: MetaFuse cannot be adapted without labels; label some, or start"
-                " from a run over rigs (meta.tasks=rigs), with which MetaFuse+ can",
-                key="adapt.frames",
-            )
-        self._config = config
-        self._method = AffineMethod(config, lambda _grid, _view: weights)
-        address = (config.seed, 0)
-        rows = labelled_rows(shards, cameras, config.adapt.frames, config.evaluate, address)
-        labelled = load_rig_batch(shards, cameras, rows)
+        self._method, self._choosing, self._seed = method, choosing, seed
         self.own_samples = with_label_points(labelled, labelled.rig)
-        self.cell = Cell(cameras, len(labelled), 0, "MetaFuse")
+        self.cell = Cell(labelled.rig.names, len(labelled), 0, "MetaFuse")
         self.labelled_clips = labelled.time_B2[:, 0]
         self._check_views()
 
     @property
     def provenance(self) -> Mapping[str, Any]:
         """What else is to be known of how it was made."""
-        return {"folds": self._config.adapt.folds}
+        return {"folds": self._choosing.choose.folds}
 
     def adapt(self) -> tuple[FusedRig, Stored]:
         """Fine-tune, choosing the steps and lambda on held-out blocks of time.
@@ -81,29 +90,30 @@ class PairAdaptation:
         Returns:
             The adapted rig, and what makes it one that can be stored.
         """
-        labelled, config = self.own_samples, self._config
+        labelled, folds = self.own_samples, self._choosing.choose.folds
         names = " ".join(labelled.rig.names)
         _log.info("adapting %s on %d labelled person-frames", names, len(labelled))
-        total = number_of_fits(self._method, labelled, config)
+        total = number_of_fits(self._method, labelled, folds)
         address = (*self.cell.rig, len(labelled), 0)
         with closing(track(range(total), total, "adapt (fits of a view)")) as fits:
-            adapted = adapt_rig(WatchedMethod(self._method, fits), labelled, config, address)
+            watched = WatchedMethod(self._method, fits)
+            adapted = adapt_rig(watched, labelled, self._choosing, self._seed, address)
             next(fits, None)
         stored = partial(StoredRig, models=adapted.models, choice=adapted.choice)
         return FusedRig(adapted, labelled.rig), stored
 
     def _check_views(self) -> None:
-        labelled: RigBatch = self.own_samples
+        labelled, folds = self.own_samples, self._choosing.choose.folds
         blocks = [np.arange(0)]
-        if number_of_fits(self._method, labelled, self._config) > len(self.cell.rig):
-            blocks = time_blocks(labelled.time_B2, self._config.adapt.folds)
+        if number_of_fits(self._method, labelled, folds) > len(self.cell.rig):
+            blocks = time_blocks(labelled.time_B2, folds)
         for name, seen_B in zip(self.cell.rig, labelled.seen_VB.numpy(), strict=True):
             left = min(int(np.delete(seen_B, block).sum()) for block in blocks)
             if left == 0:
                 raise NotEnoughFramesError(
                     f"camera {name} sees nobody in {'some' if seen_B.any() else 'any'} of the"
                     f" {len(labelled)} labelled frames that it would be fitted to; raise"
-                    " adapt.frames or evaluate.label_clips, or leave it out of adapt.cameras",
+                    " adapt.frames or samples.label_clips, or leave it out of adapt.cameras",
                     camera=name,
                     frames=int(seen_B.sum()),
                 )

@@ -13,10 +13,13 @@ import numpy as np
 from metafuse_ray.benchmark.cells import Cell
 from metafuse_ray.benchmark.rig_task import make_task
 from metafuse_ray.benchmark.rigs import labelled_rows, unlabelled_rows
-from metafuse_ray.config.schema import Calibration, RunConfig
+from metafuse_ray.benchmark.settings import Calibration
+from metafuse_ray.config.section import replaced
+from metafuse_ray.methods.interface import RigTask
 from metafuse_ray.methods.plus.method import PlusMethod, PlusRig
 from metafuse_ray.methods.plus.stored_rig import StoredPlusRig
 from metafuse_ray.methods.plus.weights import PlusWeights
+from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.samples.rig_batch import RigBatch, load_rig_batch
 from metafuse_ray.shards.shards import ShardSet
 
@@ -25,64 +28,78 @@ Stored = Callable[..., StoredPlusRig]
 _log = logging.getLogger(__name__)
 
 
-class PlusAdaptation:
-    """A rig to be adapted, with weights that were meta-learned over rigs.
+def plus_adaptation(
+    config: RunConfig,
+    shards: ShardSet,
+    cameras: tuple[str, ...],
+    weights: PlusWeights,
+    test: RigBatch | None,
+) -> PlusAdaptation:
+    """Gather what MetaFuse+ may know of a rig.
 
     Args:
-        config: The run.
+        config: The labels, and what is known of the calibration.
         shards: Where the labelled samples and the detections are.
         cameras: The rig.
         weights: Meta-learned.
-        test: Samples whose detections it may look at too (``evaluate.look_ahead``).
+        test: Samples whose detections it may look at too (``samples.look_ahead``).
 
     Raises:
         NotEnoughFramesError: There are fewer labelled frames.
     """
+    samples, seed, frames = config.samples, config.seed, config.adapt.frames
+    given: Calibration = "exact" if config.adapt.calibration == "given" else "none"
+    task = make_task(
+        # A lab's labels are what they are: noise is for benchmarks.
+        replaced(samples, label_noise_px=0.0),
+        seed,
+        shards,
+        cameras,
+        frames,
+        0,
+        given,
+        test if samples.look_ahead else None,
+    )
+
+    def own_samples() -> RigBatch:
+        rows = labelled_rows(shards, cameras, max(frames, 1), samples, (seed, 0))
+        period = unlabelled_rows(shards, cameras, rows, samples.unlabelled_frames)
+        return load_rig_batch(shards, cameras, period)
+
+    cell = Cell(cameras, frames, 0, "MetaFuse+", given)
+    return PlusAdaptation(PlusMethod(weights, samples.look_ahead), task, cell, own_samples)
+
+
+class PlusAdaptation:
+    """A rig to be adapted, with weights that were meta-learned over rigs.
+
+    Args:
+        method: What adapts.
+        task: What it may know.
+        cell: The rig, the labels and the calibration given, for a caption.
+        load_own: Reads the samples that it is adapted on, with their truth.
+    """
 
     def __init__(
-        self,
-        config: RunConfig,
-        shards: ShardSet,
-        cameras: tuple[str, ...],
-        weights: PlusWeights,
-        test: RigBatch | None,
+        self, method: PlusMethod, task: RigTask, cell: Cell, load_own: Callable[[], RigBatch]
     ) -> None:
-        replace: Any = dataclasses.replace  # pyright knows no fields of a pydantic dataclass
-        # A lab's labels are what they are: noise is for benchmarks.
-        settings = replace(config.evaluate, label_noise_px=0.0)
-        frames = config.adapt.frames
-        self._known = config.adapt.calibration
-        self.given: Calibration = "exact" if self._known == "given" else "none"
-        self.cell = Cell(cameras, frames, 0, "MetaFuse+", self.given)
-        self._method = PlusMethod(weights, config.evaluate.look_ahead)
-        self._task = make_task(
-            replace(config, evaluate=settings),
-            shards,
-            cameras,
-            frames,
-            0,
-            self.given,
-            test if config.evaluate.look_ahead else None,
-        )
-        labelled = self._task.labelled
+        self._method, self._task, self.cell = method, task, cell
+        self.given: Calibration | None = cell.calibration
+        labelled = task.labelled
         self.labelled_clips = np.array([], int) if labelled is None else labelled.time_B2[:, 0]
-        self._shards, self._settings, self._seed = shards, settings, config.seed
+        self._load_own = load_own
 
     @property
     def own_samples(self) -> RigBatch:
         """The samples that it was adapted on, with their truth."""
-        shards, cameras, settings = self._shards, self.cell.rig, self._settings
-        frames = max(self.cell.labelled_frames, 1)
-        rows = labelled_rows(shards, cameras, frames, settings, (self._seed, 0))
-        period = unlabelled_rows(shards, cameras, rows, settings.unlabelled_frames)
-        return load_rig_batch(shards, cameras, period)
+        return self._load_own()
 
     @property
     def provenance(self) -> Mapping[str, Any]:
         """What else is to be known of how it was made."""
         asked = self._task.asked
         return {
-            "calibration": self._known,
+            "calibration": "given" if self.given == "exact" else "none",
             "unlabelled_frames": len(self._task.unlabelled),
             "looked_ahead_frames": 0 if asked is None else len(asked),
         }

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from metafuse_ray.benchmark.cell_plan import plan_cells
 from metafuse_ray.benchmark.cells import Cell
-from metafuse_ray.config.load import config_from_tree, config_tree
+from metafuse_ray.benchmark.setup import Setup, Weights
+from metafuse_ray.config.load import config_tree
 from metafuse_ray.config.paths import rooted
-from metafuse_ray.config.schema import Method, RunConfig
 from metafuse_ray.errors import ConfigError
-from metafuse_ray.methods.table import MetaWeights, Weights
+from metafuse_ray.methods.row import MethodRow, section_names
+from metafuse_ray.methods.table import METHODS
 from metafuse_ray.runs.other_recording import open_test_shards
-from metafuse_ray.runs.weights import (
-    fold_path,
-    load_pair_weights,
-    load_rig_weights,
-    refuse_trained_cameras,
-)
+from metafuse_ray.runs.settings import RunConfig, config_from_tree
+from metafuse_ray.runs.weights import fold_path, load_weights, refuse_trained_cameras
 from metafuse_ray.shards.opening import open_shards
 from metafuse_ray.shards.shards import ShardSet
-
-_CHECKPOINTS: dict[Method, tuple[str, ...]] = {
-    "MetaFuse": ("checkpoint",),
-    "MetaFuse random start": ("random_checkpoint",),
-    "MetaFuse+": ("plus_checkpoint", "checkpoint"),
-}
-"""Settings of ``evaluate`` of which the first that is set names the weights of a method."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,48 +41,62 @@ class DataSet:
     @property
     def folds(self) -> range:
         """Numbers of the folds."""
-        return range(self.config.evaluate.folds)
+        return range(self.config.data.folds)
+
+    @cached_property
+    def setup(self) -> Setup:
+        """What the benchmark needs to know of it."""
+        config = self.config
+        rows = {name: METHODS[name] for name in config.evaluate.methods}
+        read = section_names(path for row in rows.values() for path in row.reads)
+        return Setup(
+            seed=config.seed,
+            data=config.data,
+            evaluate=config.evaluate,
+            samples=config.samples,
+            triangulate=config.triangulate,
+            methods=rows,
+            sections={name: getattr(config, name) for name in read},
+        )
 
     def cells(self) -> list[Cell]:
         """List the cells of all folds; see `plan_cells` for the errors."""
         cells = []
         for fold in self.folds:
-            shards = open_shards(self.config, fold)
+            shards = open_shards(self.config.data, fold)
             test = shards if self.test_shards is self.shards else self.test_shards
-            cells += plan_cells(self.config, shards, test, fold, self.name)
+            cells += plan_cells(self.setup, shards, test, fold, self.name)
         return cells
 
-    def checkpoints(self) -> Iterator[str]:
+    def runs(self) -> Iterator[str]:
         """Yield the runs whose weights the methods start from, in all folds."""
-        for method, keys in _CHECKPOINTS.items():
-            path = self._path(keys)
-            if path and method in self.config.evaluate.methods:
+        for row in self._learning():
+            if path := self.config.weights.get(row.name):
                 yield from (fold_path(path, fold) for fold in self.folds)
 
     def weights(self, fold: int) -> Weights:
-        """Load the meta-learned weights that the methods start from; see `load_run` for errors."""
-        weights: dict[Method, MetaWeights] = {}
-        for method, keys in _CHECKPOINTS.items():
-            if method in self.config.evaluate.methods:
-                weights[method] = self._load(method, keys, fold)
-        return weights
+        """Load the meta-learned weights that the methods start from.
 
-    def _path(self, keys: tuple[str, ...]) -> str | None:
-        paths = (getattr(self.config.evaluate, key) for key in keys)
-        return next((path for path in paths if path), None)
+        Raises:
+            ConfigError: ``weights`` does not name the run of a method.
+            CheckpointError: See `load_weights`; or they were trained on test cameras.
+        """
+        return {row.name: self._load(row, fold) for row in self._learning()}
 
-    def _load(self, method: Method, keys: tuple[str, ...], fold: int) -> MetaWeights:
-        path = self._path(keys)
+    def _learning(self) -> list[MethodRow]:
+        return [row for row in self.setup.methods.values() if row.problem is not None]
+
+    def _load(self, row: MethodRow, fold: int) -> Any:
+        path = self.config.weights.get(row.name)
         if path is None:
             raise ConfigError(
-                f"evaluate.{keys[-1]}: {method} needs meta-learned weights; set it to the"
-                f" output.dir of jobs/meta_train.py, or leave {method} out of evaluate.methods",
-                key=f"evaluate.{keys[-1]}",
+                f"weights.{row.name}: {row.name} needs meta-learned weights; set it to the"
+                f" output.dir of jobs/meta_train.py, or leave {row.name} out of evaluate.methods",
+                key=f"weights.{row.name}",
             )
-        checkpoint = fold_path(path, fold)
-        load = load_rig_weights if method == "MetaFuse+" else load_pair_weights
-        weights = load(checkpoint, self.shards)
-        refuse_trained_cameras(checkpoint, self.shards)
+        run = fold_path(path, fold)
+        weights = load_weights(run, row, self.shards)
+        refuse_trained_cameras(run, self.shards)
         return weights
 
 
@@ -110,15 +115,9 @@ def open_data_sets(config: RunConfig) -> list[DataSet]:
         }
     sets = []
     for name, own in configs.items():
-        shards = open_shards(own, 0)
-        sets.append(DataSet(name, own, shards, open_test_shards(own, shards)))
+        shards = open_shards(own.data, 0)
+        sets.append(DataSet(name, own, shards, open_test_shards(own.data, shards)))
     return sets
-
-
-def checkpoint_folder(config: RunConfig) -> str | None:
-    """Return where the run of ``evaluate.checkpoint`` lies, of the first fold."""
-    checkpoint = config.evaluate.checkpoint
-    return fold_path(checkpoint, 0) if checkpoint else None
 
 
 def _with_settings(config: RunConfig, name: str, changes: dict[str, Any]) -> RunConfig:
@@ -129,7 +128,7 @@ def _with_settings(config: RunConfig, name: str, changes: dict[str, Any]) -> Run
         node = tree
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or (leaf not in node):
+        if not isinstance(node, dict) or (leaf not in node and parents != ["weights"]):
             raise ConfigError(
                 f"evaluate.data_sets.{name}: there is no setting {key}; --help lists the settings",
                 key=f"evaluate.data_sets.{name}",
@@ -137,4 +136,4 @@ def _with_settings(config: RunConfig, name: str, changes: dict[str, Any]) -> Run
         node[leaf] = value
     source = f"evaluate.data_sets.{name}"
     own = config_tree(config_from_tree(tree, source))
-    return config_from_tree(rooted(own, ("data", "evaluate")), source)
+    return config_from_tree(rooted(RunConfig, own, ("data", "weights")), source)

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -17,17 +17,21 @@ from metafuse_ray.benchmark.cell_file import CELLS_FILE, CellFile
 from metafuse_ray.benchmark.cells import Cell, CellResult, CellWorker, task_of
 from metafuse_ray.benchmark.published import PUBLISHED
 from metafuse_ray.benchmark.results import plain, rows_from_cells
+from metafuse_ray.benchmark.setup import Setup
 from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.cluster.runtime import limit_threads
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.config.load import config_tree
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.methods.table import method_entry
+from metafuse_ray.methods.table import METHODS
 from metafuse_ray.progress import track
 from metafuse_ray.reports.heatmap_sheet import SHEET_FILE, heatmap_sheet
 from metafuse_ray.reports.report import print_report, write_report
-from metafuse_ray.runs.data_sets import DataSet, checkpoint_folder, open_data_sets
+from metafuse_ray.runs.data_sets import DataSet, open_data_sets
 from metafuse_ray.runs.evaluate_resume import finished_cells, run_facts
+from metafuse_ray.runs.job import job
 from metafuse_ray.runs.outputs import check_apart, start_run
+from metafuse_ray.runs.reads import JUDGED, LABELLED, SHARDS, actors
+from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.runs.weights import run_here
 from metafuse_ray.storage.files import atomic_file
 from metafuse_ray.storage.location import join
@@ -40,6 +44,23 @@ _OWNED = re.compile("|".join(map(re.escape, (CELLS_FILE, SHEET_FILE))))
 _PUBLISH_EVERY_S = 60.0
 
 
+def _reads(config: RunConfig) -> set[str]:
+    """Return what the methods of any of the data sets read, too."""
+    evaluate = [f"evaluate.{name}" for name in vars(config.evaluate) if name != "data_sets"]
+    read = {
+        *("seed", "weights", "checkpoint.resume", "output.dir", "evaluate.data_sets", *evaluate),
+        *(*SHARDS, *LABELLED, *JUDGED, "samples.label_noise_px", "data.sequence"),
+        *actors(config),
+    } - {"data.fold"}
+    sets = (config.evaluate.data_sets or {}).values()
+    methods = [
+        *config.evaluate.methods,
+        *(name for one in sets for name in one.get("evaluate.methods", ())),
+    ]
+    return read.union(*(METHODS[name].reads for name in methods if name in METHODS))
+
+
+@job(_reads, resumes=True)
 def evaluate(config: RunConfig) -> str:
     """Adapt every method to every rig at every N and judge it on test frames.
 
@@ -59,27 +80,29 @@ def evaluate(config: RunConfig) -> str:
     weights = {(one.name, fold): one.weights(fold) for one in sets for fold in one.folds}
     cells = [cell for one in sets for cell in one.cells()]
     facts = run_facts(sets, weights)
-    check_apart(config, [path for one in sets for path in one.checkpoints()])
-    configs = {one.name: one.config for one in sets}
-    worker = partial(CellWorker, configs, weights)
+    runs = [path for one in sets for path in one.runs()]
+    check_apart(config.output.dir, runs)
+    setups = {one.name: one.setup for one in sets}
+    worker = partial(CellWorker, setups, weights)
     with working_folder(config.output.dir, _OWNED, resume=config.checkpoint.resume) as folder:
         facts, finished = finished_cells(config, facts, folder.path / CELLS_FILE)
         start_run(config, folder)
         file = CellFile(folder.path / CELLS_FILE, facts, finished)
-        results = _evaluate(config, worker, cells, file, folder)
+        results = _evaluate(config.cluster, setups, worker, cells, file, folder)
         document = plain(_document(config, sets, results))
         path = folder.path / RESULTS_FILE
         with atomic_file(path) as partial_path:
             partial_path.write_text(json.dumps(document, indent=1, allow_nan=False))
         first = [cell for cell in cells if cell.fold == 0]
-        heatmap_sheet(configs, worker(), first, folder.path)
-        pictures = _write_report(path, checkpoint_folder(sets[0].config))
+        heatmap_sheet(setups, worker(), first, folder.path)
+        pictures = _write_report(path, _first_run(sets[0]))
     print_report(document, config.output.dir, pictures)
     return join(config.output.dir, RESULTS_FILE)
 
 
 def _evaluate(
-    config: RunConfig,
+    cluster: ClusterConfig,
+    setups: Mapping[str, Setup],
     worker: partial[CellWorker],
     cells: list[Cell],
     file: CellFile,
@@ -89,7 +112,7 @@ def _evaluate(
     left = [cell for cell in cells if cell not in file.finished]
     if len(left) < len(cells):
         _log.info("%d of %d cells are finished", len(cells) - len(left), len(cells))
-    with closing(ordered_map(worker, together(left), config.cluster)) as found:
+    with closing(ordered_map(worker, together(left, setups), cluster)) as found:
         published_s = time.monotonic()
         results = (result for results in found for result in results)
         try:
@@ -103,13 +126,18 @@ def _evaluate(
     return [file.finished[cell] for cell in cells]
 
 
-def together(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
+def together(cells: Sequence[Cell], setups: Mapping[str, Setup]) -> list[tuple[Cell, ...]]:
     """Group cells whose methods calibrate the same rig alike: that is done once."""
     groups: dict[Cell, list[Cell]] = {}
     for cell in cells:
-        calibrates = method_entry(cell.method).calibration == "optional"
+        calibrates = setups[cell.data].methods[cell.method].calibration == "optional"
         groups.setdefault(task_of(cell) if calibrates else cell, []).append(cell)
     return [tuple(group) for group in groups.values()]
+
+
+def _first_run(one: DataSet) -> str | None:
+    """Return the run whose curves the report shows: that of the first method with weights."""
+    return next(one.runs(), None)
 
 
 def _write_report(path: Path, run: str | None) -> list[Path]:
@@ -149,14 +177,14 @@ def _repeated(results: list[CellResult]) -> list[CellResult]:
 
 
 def _description(one: DataSet) -> dict[str, Any]:
-    manifest, settings = one.shards.manifest, one.config.evaluate
+    manifest, config = one.shards.manifest, one.config
     return {
         "shards": manifest.source,
         "test": one.test_shards.manifest.source,
         "grid": manifest.grid,
         "train_cameras": manifest.train_cameras,
         "test_cameras": manifest.test_cameras,
-        "views": settings.views,
-        "folds": settings.folds,
-        "label_noise_px": settings.label_noise_px,
+        "views": config.evaluate.views,
+        "folds": config.data.folds,
+        "label_noise_px": config.samples.label_noise_px,
     }

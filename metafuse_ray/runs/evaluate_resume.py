@@ -9,11 +9,11 @@ from typing import Any
 
 from metafuse_ray.benchmark.cell_file import read_cells
 from metafuse_ray.benchmark.cells import Cell, CellResult
+from metafuse_ray.benchmark.setup import Weights
 from metafuse_ray.config.load import config_tree
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError
-from metafuse_ray.methods.table import Weights
 from metafuse_ray.runs.data_sets import DataSet
+from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.storage.sealed_json import digest
 
 _log = logging.getLogger(__name__)
@@ -71,11 +71,12 @@ def finished_cells(
 
 def _facts(one: DataSet, weights: Mapping[tuple[str, int], Weights]) -> dict[str, Any]:
     tree = config_tree(one.config)
-    settings = {key: tree[key] for key in ("seed", "model", "adapt", "evaluate")}
+    sections = dict.fromkeys(("seed", "samples", "triangulate", *one.setup.sections))
+    settings = {key: tree[key] for key in sections}
     settings["evaluate"] = {
-        key: value for key, value in settings["evaluate"].items() if key not in _WHICH_CELLS
+        key: value for key, value in tree["evaluate"].items() if key not in _WHICH_CELLS
     }
-    settings["data"] = {key: tree["data"][key] for key in ("fold", "time_margin")}
+    settings["data"] = {key: tree["data"][key] for key in ("folds", "time_margin")}
     return {
         "settings": settings,
         "shards": one.shards.manifest.files,

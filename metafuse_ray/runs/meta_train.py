@@ -1,10 +1,9 @@
-"""Meta-train over the training cameras of a shard set: pairs of them, or whole rigs."""
+"""Meta-train over the training cameras of a shard set."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -12,18 +11,21 @@ from metafuse_ray.cluster.groups import GroupedPool
 from metafuse_ray.cluster.metrics import RayMetricsSink
 from metafuse_ray.cluster.placement import cameras_of
 from metafuse_ray.cluster.pool import RayTaskPool
-from metafuse_ray.config.schema import ClusterConfig, RunConfig
+from metafuse_ray.cluster.settings import ClusterConfig
+from metafuse_ray.config.load import config_tree
 from metafuse_ray.errors import CheckpointError, ConfigError
-from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.checkpoint import (
     CHECKPOINT_FOLDER,
     OPTIMIZER_FILE,
     STATE_FILE,
+    Origin,
+    model_bytes,
     prune,
     restore,
     save_checkpoint,
 )
 from metafuse_ray.meta.pool import InProcessPool, TaskPool
+from metafuse_ray.meta.problem import Problem
 from metafuse_ray.meta.reduce import Reducer
 from metafuse_ray.meta.sinks import (
     EVENTS_FOLDER,
@@ -40,23 +42,19 @@ from metafuse_ray.meta.weights_file import (
     MODEL_FILE,
     read_tensors,
     used_camera_digests,
-    weights_bytes,
     weights_path,
 )
-from metafuse_ray.methods.metafuse.start import start_weights
-from metafuse_ray.methods.metafuse.worker import TaskWorker
-from metafuse_ray.methods.plus.weights import PlusWeights
-from metafuse_ray.methods.plus.worker import RigWorker
+from metafuse_ray.methods.table import PROBLEMS
+from metafuse_ray.runs.job import job
 from metafuse_ray.runs.outputs import (
     CONFIG_FILE,
     clear_earlier_training,
     clear_later_training,
     start_run,
 )
-from metafuse_ray.runs.resume import find_checkpoint
-from metafuse_ray.runs.training_pairs import keep_trainable
-from metafuse_ray.samples.episodes import EpisodeSampler
-from metafuse_ray.samples.rig_episodes import training_rigs
+from metafuse_ray.runs.problems import build_problem
+from metafuse_ray.runs.resume import decisive_settings, find_checkpoint
+from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.shards.opening import open_shards
 from metafuse_ray.shards.shards import ShardSet
 from metafuse_ray.storage.files import atomic_file, flush_to_disk
@@ -79,13 +77,28 @@ _OWNED = re.compile(
 """Files that a meta-training leaves in its folder."""
 
 
+def _reads(config: RunConfig) -> tuple[str, ...]:
+    cluster = ["backend", "gpus_per_actor", "threads"]
+    if config.cluster.backend == "ray":
+        cluster += ["address", "actors", "max_actors", "groups", "cpus_per_actor", "max_retries"]
+        cluster += ["straggler_factor"]
+    said = [] if config.output.log_json else ["meta.log_every"]
+    return (
+        *PROBLEMS[config.problem.kind].reads,
+        *("outer.optimizer", "outer.clip_norm", "held_out.every", "checkpoint", "output"),
+        *("meta.rounds", "meta.meta_batch_size", "meta.max_bad_tasks", *said),
+        *(f"cluster.{name}" for name in cluster),
+    )
+
+
+@job(_reads, resumes=True)
 def meta_train(config: RunConfig) -> str:
     """Run the outer loop and leave ``final/model.safetensors`` and ``metrics.jsonl``.
 
-    Tasks are camera pairs (Algorithm 1) or whole rigs (MetaFuse+), as ``meta.tasks`` says.
-    With ``checkpoint.resume`` it goes on from the newest whole checkpoint of the folder, and ends
-    with the weights of a run that was never interrupted. Otherwise what an earlier run left there
-    is removed before the first round.
+    ``problem.kind`` says what is learned: MetaFuse over camera pairs (Algorithm 1), or MetaFuse+
+    over whole rigs. With ``checkpoint.resume`` it goes on from the newest whole checkpoint of the
+    folder, and ends with the weights of a run that was never interrupted. Otherwise what an earlier
+    run left there is removed before the first round.
 
     Returns:
         The run's folder, ``output.dir``.
@@ -94,7 +107,7 @@ def meta_train(config: RunConfig) -> str:
         MetaFuseError: Before any work starts where the cause is in the settings or the data.
     """
     _check_cluster(config.cluster)
-    shards = open_shards(config)
+    shards = open_shards(config.data)
     resume = config.checkpoint.resume
     with working_folder(config.output.dir, _OWNED, resume=resume) as folder:
         _train(config, shards, folder)
@@ -102,45 +115,37 @@ def meta_train(config: RunConfig) -> str:
 
 
 def _train(config: RunConfig, shards: ShardSet, folder: WorkingFolder) -> None:
-    run = folder.path
-    checkpoint = find_checkpoint(config, run, shards.manifest.digest)
-    if checkpoint is not None and checkpoint.round == config.meta.rounds and _is_final(run):
+    run, rounds = folder.path, config.meta.rounds
+    decisive = decisive_settings(meta_train.reads(config))
+    checkpoint = find_checkpoint(config, decisive, run, shards.manifest.digest)
+    if checkpoint is not None and checkpoint.round == rounds and _is_final(run):
         _log.info("%s has gone its %d rounds: nothing to do", folder.location, checkpoint.round)
         return
-    rigs = training_rigs(config, shards) if config.meta.tasks == "rigs" else []
-    pairs = _rig_pairs(rigs) if rigs else _training_pairs(config, shards)
-    start = (
-        PlusWeights.start(len(shards.skeleton))
-        if rigs
-        else start_weights(config.model, shards.grid, config.seed)
-    )
-    with closing(_open_pool(config, pairs)) as pool:
+    problem = build_problem(config)
+    _log.info("%s", problem.describe())
+    with closing(_open_pool(problem, config.cluster, config.outer.clip_norm)) as pool:
         start_run(config, folder)
-        trainer = MetaTrainer(config, pairs, pool, start.named, rigs=rigs)
+        trainer = MetaTrainer(
+            problem,
+            pool,
+            config.meta,
+            config.outer,
+            judge_every=config.held_out.every,
+            rounds=rounds,
+        )
         if checkpoint is None:
             clear_earlier_training(run)
         else:
             restore(trainer, checkpoint)
             clear_later_training(run, checkpoint.round)
             _log.info("going on from %s", checkpoint.path)
-        used = {name for rig in rigs for name in rig} or cameras_of(pairs)
-        cameras = used_camera_digests(shards.rig, used)
-        trainer.sinks = _sinks(config, folder, trainer, shards.manifest.digest, cameras)
-        trainer.fit(config.meta.rounds)
+        cameras = used_camera_digests(shards.rig, cameras_of(problem.tasks()))
+        origin = Origin(config_tree(config), shards.manifest.digest, cameras)
+        trainer.sinks = _sinks(config, folder, trainer, origin)
+        trainer.fit(rounds)
         with atomic_file(run / FINAL_FOLDER / MODEL_FILE) as path:
-            path.write_bytes(weights_bytes(trainer.outer.tensors, trainer.round, cameras))
+            path.write_bytes(model_bytes(trainer, origin))
     _log.info("weights: %s", join(folder.location, f"{FINAL_FOLDER}/{MODEL_FILE}"))
-
-
-def _training_pairs(config: RunConfig, shards: ShardSet) -> list[CameraPair]:
-    pairs = shards.rig.subset(shards.manifest.train_cameras).pairs()
-    if not pairs:
-        raise ConfigError(
-            f"{config.data.shards} has {len(shards.manifest.train_cameras)} training camera(s) and"
-            " a pair needs two: lower data.test_camera_share and make the shards again"
-        )
-    sampler = EpisodeSampler(shards, config.episode.shots, config.seed)
-    return keep_trainable(sampler, pairs, "2 episode.shots")
 
 
 def _is_final(run: Path) -> bool:
@@ -158,7 +163,7 @@ def _check_cluster(cluster: ClusterConfig) -> None:
             " GPUs are for Ray actors; set cluster.backend=ray or cluster.gpus_per_actor=0",
             key="cluster.gpus_per_actor",
         )
-    if cluster.groups > cluster.actors:
+    if cluster.backend == "ray" and cluster.groups > cluster.actors:
         raise ConfigError(
             f"cluster.groups={cluster.groups} groups cannot share cluster.actors={cluster.actors}"
             " actors; lower cluster.groups",
@@ -166,26 +171,21 @@ def _check_cluster(cluster: ClusterConfig) -> None:
         )
 
 
-def _open_pool(config: RunConfig, pairs: Sequence[CameraPair]) -> TaskPool | Reducer:
-    make_worker = RigWorker if config.meta.tasks == "rigs" else TaskWorker
-    if config.cluster.backend == "in_process":
-        return InProcessPool(config, pairs, make_worker)
-    if config.cluster.groups > 1:
-        return GroupedPool(config, pairs, make_worker)
-    return RayTaskPool(config, pairs, make_worker)
-
-
-def _rig_pairs(rigs: Sequence[tuple[str, ...]]) -> list[CameraPair]:
-    """Return where the rigs are at home: a pair of cameras each."""
-    return sorted({CameraPair(*rig[:2]) for rig in rigs})
+def _open_pool(
+    problem: Problem, cluster: ClusterConfig, clip_norm: float | None
+) -> TaskPool | Reducer:
+    if cluster.backend == "in_process":
+        return InProcessPool(problem, cluster.threads)
+    if cluster.groups > 1:
+        return GroupedPool(problem, cluster, clip_norm)
+    return RayTaskPool(problem, cluster)
 
 
 def _sinks(
     config: RunConfig,
     folder: WorkingFolder,
     trainer: MetaTrainer,
-    shards: str,
-    cameras: Mapping[str, str],
+    origin: Origin,
 ) -> list[Sink]:
     run = folder.path
 
@@ -194,14 +194,15 @@ def _sinks(
             # The curves first: they must reach as far as the checkpoint, whatever happens.
             for path in (run / METRICS_FILE, *(run / EVENTS_FOLDER).glob(EVENTS_PATTERN)):
                 flush_to_disk(path)
-            save_checkpoint(run / CHECKPOINT_FOLDER, trainer, shards, cameras)
+            save_checkpoint(run / CHECKPOINT_FOLDER, trainer, origin)
             prune(run / CHECKPOINT_FOLDER, config.checkpoint.keep)
             folder.try_to_publish(last=STATE_FILE)
 
     after = trainer.round
-    sentences = ConsoleSink(config.meta.rounds, config.meta.log_every)
     sinks: list[Sink] = [
-        JsonLogSink() if config.output.log_json else sentences,
+        JsonLogSink()
+        if config.output.log_json
+        else ConsoleSink(config.meta.rounds, config.meta.log_every),
         JsonlSink(run, after),
     ]
     if config.output.tensorboard:

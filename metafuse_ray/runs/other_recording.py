@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError
+from metafuse_ray.shards.settings import DataConfig
 from metafuse_ray.shards.shards import ShardSet
 
-_KEY = "evaluate.test_shards"
+_KEY = "data.test_shards"
 
 
-def open_test_shards(config: RunConfig, shards: ShardSet) -> ShardSet:
-    """Open ``evaluate.test_shards``, or return the shards themselves where it is empty.
+def open_test_shards(data: DataConfig, shards: ShardSet) -> ShardSet:
+    """Open ``data.test_shards``, or return the shards themselves where it is empty.
 
     Raises:
         ConfigError: They are the same shards, whose training frames would become test frames, or
             their heatmaps do not fit.
     """
-    other = config.evaluate.test_shards
+    other = data.test_shards
     if other is None:
         return shards
-    test_shards = ShardSet.open(other, config.data.cache_dir)
+    test_shards = ShardSet.open(other, data.cache_dir)
     if test_shards.directory.resolve() == shards.directory.resolve():
         raise ConfigError(
             f"{_KEY}: {other} is data.shards itself, and its labelled frames would become test"

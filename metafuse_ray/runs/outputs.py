@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from metafuse_ray.config.load import dump_config
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.meta.checkpoint import (
     CHECKPOINT_FOLDER,
@@ -17,6 +16,7 @@ from metafuse_ray.meta.checkpoint import (
 )
 from metafuse_ray.meta.sinks import EVENTS_FOLDER, EVENTS_PATTERN
 from metafuse_ray.meta.weights_file import FINAL_FOLDER, MODEL_FILE
+from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.storage.files import atomic_file, storage_errors
 from metafuse_ray.storage.location import beside, is_uri, split
 from metafuse_ray.storage.working_folder import WorkingFolder
@@ -65,20 +65,20 @@ def clear_later_training(run: Path, after: int) -> None:
         remove_leftovers(folder)
 
 
-def check_apart(config: RunConfig, checkpoints: Iterable[str]) -> None:
+def check_apart(output: str, checkpoints: Iterable[str]) -> None:
     """Refuse a run that uses another one's weights, and would overwrite its files.
 
     Args:
-        config: The run.
+        output: ``output.dir`` of the run.
         checkpoints: The runs whose weights it uses.
 
     Raises:
         ConfigError: ``output.dir`` is the folder of one of them.
     """
     for checkpoint in checkpoints:
-        if _whole(config.output.dir) in _folders(checkpoint):
+        if _whole(output) in _folders(checkpoint):
             raise ConfigError(
-                f"output.dir: {config.output.dir} is the folder of the meta-training run, whose"
+                f"output.dir: {output} is the folder of the meta-training run, whose"
                 " files would be overwritten; choose another, for instance"
                 " output.dir=runs/results",
                 key="output.dir",

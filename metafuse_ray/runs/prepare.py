@@ -14,30 +14,41 @@ from typing import Any
 import numpy as np
 
 from metafuse_ray.backbones.backbone import PoseBackbone
-from metafuse_ray.backbones.blazepose import load_blazepose, weights_file
+from metafuse_ray.backbones.table import BACKBONES
 from metafuse_ray.cluster.map import ordered_map
-from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.cluster.settings import ClusterConfig
+from metafuse_ray.config.choice import chosen
 from metafuse_ray.geometry.camera import Camera
 from metafuse_ray.progress import track
 from metafuse_ray.recordings.heatmap_worker import CropJob, HeatmapWorker, ImageCrops
-from metafuse_ray.recordings.labels import ProjectedLabels, cube_side, project_labels
-from metafuse_ray.recordings.recording import Recording, read_recording
+from metafuse_ray.recordings.labels import ProjectedLabels, box_scale, cube_side, project_labels
+from metafuse_ray.recordings.recording import Recording
+from metafuse_ray.recordings.table import read_recording
+from metafuse_ray.runs.job import job
+from metafuse_ray.runs.reads import WRITTEN, actors
+from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.shards.blocks import CameraBlock
 from metafuse_ray.shards.opening import shards_to_write
+from metafuse_ray.shards.settings import DataConfig
 from metafuse_ray.shards.shards import ShardWriter
 from metafuse_ray.shards.splits import split_cameras
 
 _log = logging.getLogger(__name__)
 
 
-def prepare(config: RunConfig, make_backbone: Callable[[], PoseBackbone] | None = None) -> str:
+def _reads(config: RunConfig) -> tuple[str, ...]:
+    recording = ("data.sequence", "data.format", "data.camera_type", "data.train_frame_share")
+    return (*WRITTEN, *recording, "backbone", *actors(config))
+
+
+@job(_reads)
+def prepare(config: RunConfig) -> str:
     """Run the backbone over the images of ``data.sequence`` and write ``data.shards``.
 
     Images, backbone and output folder are checked before any work starts.
 
     Args:
         config: What to read, which backbone, where to write and on how many actors.
-        make_backbone: Picklable factory of another backbone than that of the configuration.
 
     Returns:
         Where the shards are; an older shard set there is replaced once the new one is whole.
@@ -46,20 +57,26 @@ def prepare(config: RunConfig, make_backbone: Callable[[], PoseBackbone] | None 
         MetaFuseError: A setting, calibration, label, image or the backbone cannot be used, or the
             folder cannot be written; nothing is left half-written.
     """
-    make_backbone = make_backbone or functools.partial(load_blazepose, config.backbone)
+    row = chosen(BACKBONES, config.backbone.name, "backbone.name")
+    make_backbone = functools.partial(row.load, config.backbone)
     backbone = make_backbone()  # fetched and verified here, once, before the actors ask for it
     recording = read_recording(config.data, backbone.skeleton)
     split = split_cameras(config.data, recording.rig.names, config.seed)
-    source = _source(config, recording, backbone)
+    source = _source(config.data, recording, backbone)
     with shards_to_write(config.data, recording.rig, backbone.skeleton, split, source) as writer:
         writer.append_samples(recording.samples)
-        _write_cameras(config, recording, make_backbone, writer)
+        size = config.backbone.batch_size
+        make_worker = functools.partial(HeatmapWorker, make_backbone, config.data.grid, size)
+        chunks = _chunks(config.data, size, recording)
+        _write_cameras(chunks, recording, make_worker, config.cluster, writer)
     return config.data.shards
 
 
+@job(lambda _: ("backbone.name", "backbone.file", "backbone.cache_dir"))
 def fetch_backbone(config: RunConfig) -> Path:
     """Fetch the weights of the backbone into the cache, or verify those that are there."""
-    file = weights_file(config.backbone)
+    row = chosen(BACKBONES, config.backbone.name, "backbone.name")
+    file = row.fetch(config.backbone)
     _log.info("backbone %s: %s", config.backbone.name, file)
     return file
 
@@ -75,43 +92,41 @@ class _Chunk:
 
 
 def _write_cameras(
-    config: RunConfig,
+    every: Iterator[_Chunk],
     recording: Recording,
-    make_backbone: Callable[[], PoseBackbone],
+    make_worker: Callable[[], HeatmapWorker],
+    cluster: ClusterConfig,
     writer: ShardWriter,
 ) -> None:
-    make_worker = functools.partial(
-        HeatmapWorker, make_backbone, config.data.grid, config.backbone.batch_size
-    )
     # The actors run ahead of the writer by a bounded number of chunks, which `tee` holds.
-    chunks, ahead = tee(_chunks(config, recording))
+    chunks, ahead = tee(every)
     jobs = (chunk.job for chunk in ahead)
     total = sum(len(paths) for paths in recording.images.values())
-    with closing(ordered_map(make_worker, jobs, config.cluster)) as results:
+    with closing(ordered_map(make_worker, jobs, cluster)) as results:
         pairs = zip(chunks, results, strict=True)
         with closing(track(pairs, total, "images", size=lambda pair: pair[0].images)) as work:
             for chunk, heatmaps in work:
                 writer.append_camera(chunk.camera, _block(chunk.labels, heatmaps))
 
 
-def _chunks(config: RunConfig, recording: Recording) -> Iterator[_Chunk]:
+def _chunks(data: DataConfig, batch_size: int, recording: Recording) -> Iterator[_Chunk]:
     for camera in recording.rig.cameras:
         labels = project_labels(
             camera,
             recording.samples.joints_world,
-            config.data.crop_px,
-            config.data.crop_scale,
-            config.data.min_visible_share,
-            cube_side(config.data, recording.rig),
+            data.crop_px,
+            box_scale(data),
+            data.min_visible_share,
+            cube_side(data, recording.rig),
         )
-        for rows in _row_ranges(recording.samples.frame, config.backbone.batch_size):
+        for rows in _row_ranges(recording.samples.frame, batch_size):
             part = ProjectedLabels(
                 labels.label_image_px[rows],
                 labels.crop_from_image[rows],
                 labels.visibility[rows],
                 labels.seen[rows],
             )
-            yield _chunk(camera, recording, rows, part, config.data.crop_px)
+            yield _chunk(camera, recording, rows, part, data.crop_px)
 
 
 def _row_ranges(frame: np.ndarray, target: int) -> Iterator[slice]:
@@ -153,14 +168,15 @@ def _block(labels: ProjectedLabels, seen_heatmaps: np.ndarray) -> CameraBlock:
     )
 
 
-def _source(config: RunConfig, recording: Recording, backbone: PoseBackbone) -> dict[str, Any]:
+def _source(data: DataConfig, recording: Recording, backbone: PoseBackbone) -> dict[str, Any]:
     sizes = {f"{camera.width}x{camera.height}" for camera in recording.rig.cameras}
     return {
         "kind": "recording",
+        "format": data.format,
         "sequence": recording.name,
         # Where pictures of an evaluation find the images again.
-        "directory": str(Path(config.data.sequence or "").resolve()),
-        "camera_type": config.data.camera_type,
+        "directory": str(Path(data.sequence or "").resolve()),
+        "camera_type": data.camera_type,
         "image_size": sorted(sizes),
         "backbone": {"name": backbone.name, "sha256": backbone.digest},
         "labels": "3D poses of the recording, projected",

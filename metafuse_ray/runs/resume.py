@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metafuse_ray.config.load import config_tree, settings
-from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.config.job import covers
+from metafuse_ray.config.load import config_tree
+from metafuse_ray.config.section import settings
 from metafuse_ray.errors import CheckpointError
 from metafuse_ray.meta.checkpoint import CHECKPOINT_FOLDER, Checkpoint, newest_checkpoint
+from metafuse_ray.runs.settings import RunConfig
 
 _log = logging.getLogger(__name__)
-DECISIVE = (
-    *("seed", "model", "inner", "outer", "episode", "meta"),
-    *("data.fold", "data.time_margin", "evaluate.folds"),
+_FREE = (
+    *("root", "data.shards", "data.cache_dir", "cluster", "checkpoint", "output", "model.operator"),
+    *("meta.rounds", "meta.log_every", "meta.max_bad_tasks", "held_out.every"),
 )
-"""Settings, and parts of them, that a training's numbers come from, with the shards' content."""
-_FREE = ("meta.rounds", "meta.log_every", "meta.max_bad_tasks")
-"""Settings in there that change when a run ends, or what it says, but no number."""
+"""Settings that say where or how a training runs, when it ends or what it says, but change no
+number."""
 
 
-def find_checkpoint(config: RunConfig, run: Path, shards: str) -> Checkpoint | None:
+def decisive_settings(read: Iterable[str]) -> list[str]:
+    """Return those of the settings that a training reads from which its numbers come."""
+    return [path for path in read if not covers(_FREE, path)]
+
+
+def find_checkpoint(
+    config: RunConfig, decisive: Sequence[str], run: Path, shards: str
+) -> Checkpoint | None:
     """Return the checkpoint that a run goes on from, or None where it starts afresh.
 
     Args:
         config: The run; without ``checkpoint.resume`` it starts afresh.
+        decisive: Paths of the settings that its numbers come from.
         run: Its folder.
         shards: Digest of the shards' manifest.
 
@@ -40,7 +49,7 @@ def find_checkpoint(config: RunConfig, run: Path, shards: str) -> Checkpoint | N
     if checkpoint is None:
         _log.info("no whole checkpoint in %s: starting afresh", run / CHECKPOINT_FOLDER)
         return None
-    different = list(differing_settings(checkpoint.config, config_tree(config), DECISIVE, _FREE))
+    different = list(differing_settings(checkpoint.config, config_tree(config), decisive, _FREE))
     if checkpoint.shards != shards:
         different.append(f"the shards have another content (now {config.data.shards})")
     if checkpoint.round > config.meta.rounds:
@@ -68,11 +77,10 @@ def differing_settings(
         parts: Settings, and parts of them, to compare.
         free: Settings in there that may differ.
     """
-    defaults = {name: _plain(default) for name, _, default in settings()}
+    defaults = {name: _plain(default) for name, _, default in settings(RunConfig)}
     one, other = dict(_flat(before)), dict(_flat(now))
     for name in sorted(one.keys() | other.keys()):
-        decisive = any(name == part or name.startswith(f"{part}.") for part in parts)
-        if not decisive or name in free:
+        if not covers(parts, name) or covers(free, name):
             continue
         # A setting that is newer than the checkpoint had its default's effect.
         was, is_now = one.get(name, defaults.get(name)), other.get(name, "no setting")

@@ -7,19 +7,25 @@ import math
 from collections.abc import Sequence
 
 from metafuse_ray.benchmark.rigs import draw_rigs
-from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.benchmark.settings import EvaluateConfig
 from metafuse_ray.errors import ConfigError
-from metafuse_ray.runs.weights import adapted_run, trained_on
+from metafuse_ray.runs.settings import RunConfig
+from metafuse_ray.runs.weights import trained_on
 from metafuse_ray.shards.shards import ShardSet
 
 _log = logging.getLogger(__name__)
 _KEY = "adapt.cameras"
 
 
-def choose_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
+def choose_rig(config: RunConfig, run: str, shards: ShardSet) -> tuple[str, ...]:
     """Return the names of ``adapt.cameras``, or of the first rig that `evaluate` would draw.
 
-    Warns where the checkpoint was trained on some of them.
+    Warns where the weights were trained on some of them.
+
+    Args:
+        config: Which cameras.
+        run: Whose weights the rig is adapted from.
+        shards: Where its samples are.
 
     Raises:
         ConfigError: A camera is unknown, comes twice or is alone, or there are too few test
@@ -27,9 +33,8 @@ def choose_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
     """
     cameras = config.adapt.cameras
     if cameras is None:
-        return _first_test_rig(config, shards)
+        return _first_test_rig(config.evaluate, config.seed, shards)
     _check_names(cameras, shards)
-    run = adapted_run(config) or ""
     trained = trained_on(run, shards, cameras)
     if trained:
         _log.warning(
@@ -40,8 +45,8 @@ def choose_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
     return cameras
 
 
-def _first_test_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
-    views, names = config.evaluate.views[0], shards.manifest.test_cameras
+def _first_test_rig(settings: EvaluateConfig, seed: int, shards: ShardSet) -> tuple[str, ...]:
+    views, names = settings.views[0], shards.manifest.test_cameras
     if len(names) < views:
         raise ConfigError(
             f"{_KEY}: {shards.location} has {len(names)} test cameras, too few for a rig of"
@@ -49,8 +54,8 @@ def _first_test_rig(config: RunConfig, shards: ShardSet) -> tuple[str, ...]:
             f" {', '.join(shards.rig.names)}",
             key=_KEY,
         )
-    rigs = min(config.evaluate.rigs, math.comb(len(names), views))
-    return draw_rigs(names, views, rigs, config.seed)[0]
+    rigs = min(settings.rigs, math.comb(len(names), views))
+    return draw_rigs(names, views, rigs, seed)[0]
 
 
 def _check_names(cameras: Sequence[str], shards: ShardSet) -> None:

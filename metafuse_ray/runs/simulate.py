@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 
 from metafuse_ray.config.load import config_tree
-from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.dome.settings import SimulateConfig
 from metafuse_ray.dome.simulate import DomePlan
 from metafuse_ray.dome.simulate import simulate as plan_dome
 from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.progress import track
+from metafuse_ray.runs.job import job
+from metafuse_ray.runs.reads import WRITTEN
+from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.shards.blocks import TEST, TRAIN
 from metafuse_ray.shards.opening import shards_to_write
 from metafuse_ray.shards.shards import ShardWriter
@@ -20,6 +23,12 @@ _ROWS = 256
 """Rows drawn at a time: a long clip at 64 x 64 would fill the memory."""
 
 
+def _reads(config: RunConfig) -> tuple[str, ...]:
+    of_calibration = ("data.camera_type",) if config.simulate.calibration else ()
+    return (*WRITTEN, "simulate", *of_calibration)
+
+
+@job(_reads)
 def simulate(config: RunConfig) -> str:
     """Film the simulated dome of ``config.simulate`` into ``config.data.shards``.
 
@@ -40,7 +49,7 @@ def simulate(config: RunConfig) -> str:
         len(test),
         config.data.shards,
     )
-    source = _source(config)
+    source = _source(config.simulate, config.seed)
     with shards_to_write(config.data, plan.rig, plan.skeleton, (train, test), source) as writer:
         _write_clips(plan, writer)
     return config.data.shards
@@ -74,10 +83,10 @@ def _write_clips(plan: DomePlan, writer: ShardWriter) -> None:
         )
 
 
-def _source(config: RunConfig) -> dict[str, object]:
+def _source(settings: SimulateConfig, seed: int) -> dict[str, object]:
     return {
         "kind": "simulated dome",
-        "seed": config.seed,
-        "simulate": config_tree(config)["simulate"],
+        "seed": seed,
+        "simulate": config_tree(settings),
         "truth": "exact projections of simulated motion",
     }

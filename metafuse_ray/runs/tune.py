@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +15,28 @@ import numpy as np
 
 from metafuse_ray.benchmark.results import plain
 from metafuse_ray.cluster.pool import RayTaskPool
+from metafuse_ray.cluster.runtime import ensure_ray
 from metafuse_ray.config.load import config_tree, dump_config
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.errors import CheckpointError, ConfigError
+from metafuse_ray.config.section import replaced
+from metafuse_ray.errors import CheckpointError, ConfigError, NotEnoughFramesError
 from metafuse_ray.meta.checkpoint import newest_checkpoint
-from metafuse_ray.meta.tasks import Weights
-from metafuse_ray.methods.metafuse.held_out import (
-    HeldOutWorker,
-    PairScore,
-    judge,
-    pairs_to_judge,
-    split_held_out,
-)
+from metafuse_ray.meta.tasks import Judgement, Weights
+from metafuse_ray.methods.table import PROBLEMS
+from metafuse_ray.runs.job import job
 from metafuse_ray.runs.outputs import start_run
-from metafuse_ray.runs.resume import DECISIVE, differing_settings
-from metafuse_ray.runs.training_pairs import keep_trainable
-from metafuse_ray.samples.episodes import EpisodeSampler
+from metafuse_ray.runs.problems import build_trial, own_settings, trial_tree, with_settings
+from metafuse_ray.runs.resume import decisive_settings, differing_settings
+from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.shards.opening import open_shards
 from metafuse_ray.shards.shards import ShardSet
 from metafuse_ray.storage.files import atomic_file, storage_errors
 from metafuse_ray.storage.location import is_uri
 from metafuse_ray.storage.working_folder import WorkingFolder
 from metafuse_ray.tuning.report import best_header, print_tune_report, write_tune_report
-from metafuse_ray.tuning.search_space import (
-    ALPHA,
-    SearchRange,
-    rungs,
-    search_space,
-    settings_of,
-    with_settings,
-)
+from metafuse_ray.tuning.search_space import rungs, search_space
 from metafuse_ray.tuning.sweep import search
-from metafuse_ray.tuning.trial import Sweep, checkpoint_folder
-from metafuse_ray.tuning.trials import Trial, TrialStore, best_trial
+from metafuse_ray.tuning.trial import Sweep, checkpoint_folder, judge
+from metafuse_ray.tuning.trials import Trial, best_trial
 
 _log = logging.getLogger(__name__)
 _FREE = (
@@ -58,8 +47,20 @@ _FREE = (
 SWEEP_FILE, RESULT_FILE, BEST_FILE = "sweep.json", "tune.json", "best.yaml"
 
 
+def _reads(config: RunConfig) -> tuple[str, ...]:
+    cluster = ("backend", "address", "actors", "max_actors", "cpus_per_actor", "gpus_per_actor",
+               "threads", "max_retries", "straggler_factor")  # fmt: skip
+    return (
+        *PROBLEMS[config.problem.kind].reads,
+        *("outer.optimizer", "outer.clip_norm", "tune", "checkpoint.resume", "output.dir"),
+        *("meta.rounds", "meta.meta_batch_size", "meta.max_bad_tasks"),
+        *(f"cluster.{name}" for name in cluster),
+    )
+
+
+@job(_reads, resumes=True)
 def tune(config: RunConfig) -> Path:
-    """Run a sweep over camera pairs, whatever ``meta.tasks`` is, or go on with one, and report.
+    """Run a sweep over the settings that the problem searches, or go on with one, and report.
 
     Leaves `best.yaml`, which meta_train takes as it is, `tune.json`, `tune.md` and `tune.png` in
     ``output.dir``, and prints where the best settings stand.
@@ -81,20 +82,15 @@ def tune(config: RunConfig) -> Path:
             " that all nodes see; give a path there (the shards may lie at a URI)",
             key="output.dir",
         )
-    # Alpha, beta and K are Algorithm 1's: MetaFuse+ has none of them.
-    replace: Any = dataclasses.replace  # pyright knows no fields of a pydantic dataclass
-    config = replace(config, meta=replace(config.meta, tasks="pairs"))
-    space = search_space(config)
-    shards = open_shards(config)
-    sweep = plan_sweep(config, shards, space)
-    _open_folder(sweep, shards)
-    store = TrialStore(sweep.folder)
-    if sum(trial.state != "running" for trial in store.all()) < config.tune.trials:
-        search(sweep, space)
-    document = plain(_document(sweep, shards, space, store.all()))
+    shards = open_shards(config.data)
+    sweep = plan_sweep(config)
+    _open_folder(config, sweep, shards)
+    if not _is_done(sweep):
+        search(sweep)
+    document = plain(_document(config, sweep, shards, sweep.store.all()))
     for name, text in (
         (RESULT_FILE, json.dumps(document, indent=1, allow_nan=False)),
-        (BEST_FILE, _best_yaml(sweep, document)),
+        (BEST_FILE, _best_yaml(config, document)),
     ):
         with atomic_file(sweep.folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -103,42 +99,58 @@ def tune(config: RunConfig) -> Path:
     return sweep.folder / BEST_FILE
 
 
-def plan_sweep(config: RunConfig, shards: ShardSet, space: Sequence[SearchRange]) -> Sweep:
-    """Split the training cameras, and keep the pairs that have the frames every trial needs.
+def plan_sweep(config: RunConfig) -> Sweep:
+    """Say what is searched, and check that every trial has tasks and cameras to be judged on.
 
     Raises:
-        ConfigError: There are too few training cameras.
-        NotEnoughFramesError: No pair has enough frames for the largest K, or to be judged on.
+        ConfigError: There are too few training cameras, or a range is impossible.
+        NotEnoughFramesError: No task has the frames for the largest of the searched numbers, or
+            none is held out that has enough to be judged on.
     """
-    cameras = shards.manifest.train_cameras
-    train, held = split_held_out(cameras, config.tune.held_out_cameras, config.seed)
-    most_shots = int(space[-1].high)
-    sampler = EpisodeSampler(shards, most_shots, config.seed)
-    every = shards.rig.subset(train).pairs()
-    train_pairs = keep_trainable(sampler, every, "twice the largest K of tune.shots")
-    judged = pairs_to_judge(shards, shards.rig.subset(held).pairs(), config.tune)
-    _log.info(
-        "training on %d pairs of %d cameras, judging on %d pairs of %s",
-        len(train_pairs),
-        len(train),
-        len(judged),
-        ", ".join(held),
-    )
-    steps = rungs(config.tune.first_rung, config.tune.reduction, config.meta.rounds)
-    # Workers on other nodes, or in other folders, as those of trials are, find both too.
-    folder = Path(config.output.dir).resolve()
+    # Workers on other nodes, or in other folders, as those of trials are, find the data too.
     if not is_uri(config.data.shards):
-        replace: Any = dataclasses.replace  # pyright knows no fields of a pydantic dataclass
         there = str(Path(config.data.shards).resolve())
-        config = replace(config, data=replace(config.data, shards=there))
-    return Sweep(config, folder, train_pairs, judged, steps)
+        config = replaced(config, data=replaced(config.data, shards=there))
+    searched = PROBLEMS[config.problem.kind].searched
+    own = own_settings(config, searched)
+    space = search_space(searched, own, config.tune.ranges)
+    largest = {one.name: int(one.high) for one in space if one.integer}
+    problem = build_trial(config, {**own, **largest})
+    if not problem.held_out():
+        raise NotEnoughFramesError(
+            "a sweep judges its trials on training cameras that are held out, and there are none:"
+            " set held_out.cameras to 2 or more, train on more cameras, or record more",
+            frames=0,
+        )
+    _log.info("%s; judged on %d tasks of held-out cameras", problem.describe(),
+              len(problem.held_out()))  # fmt: skip
+    return Sweep(
+        build=partial(build_trial, config),
+        origin=partial(trial_tree, config),
+        space=space,
+        own=own,
+        shards=(config.data.shards, config.data.cache_dir),
+        folder=Path(config.output.dir).resolve(),
+        rungs=rungs(config.tune.first_rung, config.tune.reduction, config.meta.rounds),
+        meta=config.meta,
+        outer=config.outer,
+        cluster=config.cluster,
+        tune=config.tune,
+        seed=config.seed,
+    )
 
 
-def _open_folder(sweep: Sweep, shards: ShardSet) -> None:
+def _is_done(sweep: Sweep) -> bool:
+    """Whether there are as many trials as asked for, the configuration's own among them."""
+    done = [trial for trial in sweep.store.all() if trial.state != "running"]
+    return len(done) >= sweep.tune.trials and any(trial.settings == sweep.own for trial in done)
+
+
+def _open_folder(config: RunConfig, sweep: Sweep, shards: ShardSet) -> None:
     """Begin a sweep's folder, or check that the one that is there may go on."""
     path = sweep.folder / SWEEP_FILE
-    tree, digest = config_tree(sweep.config), shards.manifest.digest
-    if path.is_file() and not sweep.config.checkpoint.resume:
+    tree, digest = config_tree(config), shards.manifest.digest
+    if path.is_file() and not config.checkpoint.resume:
         raise ConfigError(
             f"output.dir: {sweep.folder} holds a sweep; go on with it by --resume, or choose"
             " another folder",
@@ -146,9 +158,10 @@ def _open_folder(sweep: Sweep, shards: ShardSet) -> None:
         )
     if path.is_file():
         before, shards_before = _read_sweep_file(path)
-        different = list(differing_settings(before, tree, (*DECISIVE, "tune"), _FREE))
+        decisive = [*decisive_settings(tune.reads(config)), "tune", "meta.rounds"]
+        different = list(differing_settings(before, tree, decisive, _FREE))
         if shards_before != digest:
-            different.append(f"the shards have another content (now {sweep.config.data.shards})")
+            different.append(f"the shards have another content (now {config.data.shards})")
         if different:
             raise CheckpointError(
                 f"{sweep.folder} holds a sweep with other settings: {'; '.join(different)}; set"
@@ -156,7 +169,7 @@ def _open_folder(sweep: Sweep, shards: ShardSet) -> None:
                 path=str(sweep.folder),
                 different=different,
             )
-    start_run(sweep.config, WorkingFolder(str(sweep.folder), sweep.folder))
+    start_run(config, WorkingFolder(str(sweep.folder), sweep.folder))
     if not path.is_file():
         with atomic_file(path) as partial:
             partial.write_text(json.dumps({"config": tree, "shards": digest}), encoding="utf-8")
@@ -175,17 +188,17 @@ def _read_sweep_file(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _document(
-    sweep: Sweep, shards: ShardSet, space: Sequence[SearchRange], trials: Sequence[Trial]
+    config: RunConfig, sweep: Sweep, shards: ShardSet, trials: Sequence[Trial]
 ) -> dict[str, Any]:
     """Collect all that the report shows, and judge the best trial and the defaults afresh."""
-    metric = sweep.config.tune.metric
+    metric = sweep.tune.metric
     best = best_trial(trials, metric)
-    defaults = next(trial for trial in trials if trial.settings == settings_of(sweep.config))
+    defaults = next(trial for trial in trials if trial.settings == sweep.own)
     comparison = compare(sweep, [defaults, best])
     gain = comparison["gain"]["jdr"] if metric == "jdr" else -comparison["gain"]["loss"]
     return {
         "trials": [asdict(trial) for trial in trials],
-        "space": [asdict(one) for one in space],
+        "space": [asdict(one) for one in sweep.space],
         "rungs": list(sweep.rungs),
         "metric": metric,
         "defaults": defaults.number,
@@ -196,36 +209,36 @@ def _document(
         "data": {
             "shards": shards.manifest.source,
             "grid": shards.grid,
-            "held_out_pairs": [str(pair) for pair in sweep.held_out_pairs],
-            "train_pairs": len(sweep.train_pairs),
+            "held_out": [task.name for task in sweep.build(sweep.own).held_out()],
+            "tasks": len(sweep.build(sweep.own).tasks()),
         },
-        "config": config_tree(sweep.config),
+        "config": config_tree(config),
     }
 
 
 def compare(sweep: Sweep, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Judge the weights of two trials on the same fresh frames of every held-out pair.
+    """Judge the weights of two trials on the same fresh frames of every held-out task.
 
     Returns:
         Means of each, and of the paired difference (second less first) with its standard error
-        over pairs.
+        over tasks.
     """
-    draws = range(1, 1 + sweep.config.tune.final_draws)
-    found: list[list[PairScore]] = []
-    with closing(RayTaskPool(sweep.config, sweep.held_out_pairs, HeldOutWorker)) as pool:
+    draws = range(1, 1 + sweep.tune.final_draws)
+    found: list[list[Judgement]] = []
+    with ensure_ray(sweep.cluster):
         for trial in trials:
-            weights = _final_weights(sweep, trial)
-            alpha = trial.settings[ALPHA]
-            found.append(judge(pool, weights, sweep.held_out_pairs, draws=draws, alpha=alpha))
-    shape = (len(draws), len(sweep.held_out_pairs))
+            problem = sweep.build(trial.settings)
+            with closing(RayTaskPool(problem, sweep.cluster)) as pool:
+                found.append(judge(pool, problem, _final_weights(sweep, trial), draws))
+    shape = (len(draws), len(found[0]) // len(draws))
     jdr_TDP = 100 * np.array([[score.jdr for score in scores] for scores in found])
     loss_TDP = np.array([[score.loss for score in scores] for scores in found])
     alone = 100 * float(np.mean([score.jdr_alone for score in found[0]]))
     gain, error = {}, {}
     for name, values in (("jdr", jdr_TDP), ("loss", loss_TDP)):
-        by_pair = (values[1] - values[0]).reshape(shape).mean(0)
-        gain[name] = float(by_pair.mean())
-        error[name] = float(by_pair.std(ddof=1) / np.sqrt(len(by_pair))) if len(by_pair) > 1 else 0
+        by_task = (values[1] - values[0]).reshape(shape).mean(0)
+        gain[name] = float(by_task.mean())
+        error[name] = float(by_task.std(ddof=1) / np.sqrt(len(by_task))) if len(by_task) > 1 else 0
     return {
         "draws": len(draws),
         "jdr_alone": alone,
@@ -237,7 +250,7 @@ def compare(sweep: Sweep, trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _final_weights(sweep: Sweep, trial: Trial) -> Weights:
-    folder = checkpoint_folder(sweep.folder, trial.settings)
+    folder = checkpoint_folder(sweep, trial.settings)
     checkpoint = newest_checkpoint(folder)
     if checkpoint is None:
         raise CheckpointError(
@@ -248,15 +261,14 @@ def _final_weights(sweep: Sweep, trial: Trial) -> Weights:
     return Weights({name: tensor.numpy() for name, tensor in checkpoint.weights.items()})
 
 
-def _best_yaml(sweep: Sweep, document: Mapping[str, Any]) -> str:
+def _best_yaml(config: RunConfig, document: Mapping[str, Any]) -> str:
     """Return the configuration with the chosen settings, and what speaks for them, as YAML."""
-    replace: Any = dataclasses.replace  # pyright knows no fields of a pydantic dataclass
     chosen = document["trials"][document["chosen"] - 1]
-    config = with_settings(sweep.config, chosen["settings"])
+    config = with_settings(config, chosen["settings"])
     folder = str(Path(config.output.dir) / "best")
-    config = replace(
+    config = replaced(
         config,
-        output=replace(config.output, dir=folder),
-        checkpoint=replace(config.checkpoint, resume=False),
+        output=replaced(config.output, dir=folder),
+        checkpoint=replaced(config.checkpoint, resume=False),
     )
     return best_header(document) + dump_config(config)

@@ -5,31 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.errors import CheckpointError, ConfigError
+from metafuse_ray.errors import CheckpointError
 from metafuse_ray.meta.sinks import METRICS_FILE
 from metafuse_ray.meta.weights_file import (
     FINAL_FOLDER,
     MODEL_FILE,
     camera_digests,
-    is_plus_run,
-    load_plus_weights,
-    load_weights,
+    read_weights,
     trained_cameras,
 )
-from metafuse_ray.methods.metafuse.start import FusionWeights
-from metafuse_ray.methods.plus.weights import PlusWeights
+from metafuse_ray.methods.row import MethodRow
 from metafuse_ray.shards.shards import ShardSet
 from metafuse_ray.storage.location import is_uri, split
 from metafuse_ray.storage.store import fetched
-
-
-def adapted_run(config: RunConfig) -> str | None:
-    """Return the run that the adapt job starts from: one over rigs where one is named."""
-    settings = config.evaluate
-    named = settings.plus_checkpoint or settings.checkpoint
-    return fold_path(named, config.data.fold) if named else None
 
 
 def fold_path(path: str, fold: int) -> str:
@@ -41,57 +31,20 @@ def fold_path(path: str, fold: int) -> str:
     return path.replace("{fold}", str(fold))
 
 
-def load_run(checkpoint: str | None, shards: ShardSet) -> PlusWeights | FusionWeights:
-    """Read the weights of a run over rigs or over camera pairs, whichever it is.
+def load_weights(location: str, row: MethodRow, shards: ShardSet) -> Any:
+    """Read the weights that a method starts from, and check them against the shards.
+
+    Args:
+        location: A meta-training run, or its file of weights.
+        row: The method's.
+        shards: What it is to be used on.
 
     Raises:
-        ConfigError: No checkpoint is named.
-        CheckpointError: It is missing, damaged, or of another skeleton or grid.
+        CheckpointError: They are missing, damaged, or of another problem, skeleton or grid.
     """
-    if checkpoint is None:
-        raise ConfigError(
-            "evaluate.checkpoint: adapting a rig needs meta-learned weights; set it to the"
-            " output.dir of jobs/meta_train.py",
-            key="evaluate.checkpoint",
-        )
-    with run_here(checkpoint) as run:
-        if is_plus_run(run):
-            return load_plus_weights(run, len(shards.skeleton))
-        weights = load_weights(run)
-    return _on_grid(weights, checkpoint, shards)
-
-
-def load_rig_weights(checkpoint: str, shards: ShardSet) -> PlusWeights:
-    """Read the weights of a run over rigs, for MetaFuse+.
-
-    Raises:
-        CheckpointError: They are missing, damaged, of another kind or skeleton.
-    """
-    with run_here(checkpoint) as run:
-        return load_plus_weights(run, len(shards.skeleton))
-
-
-def load_pair_weights(checkpoint: str, shards: ShardSet) -> FusionWeights:
-    """Read the weights of a run over camera pairs, for MetaFuse.
-
-    Raises:
-        CheckpointError: They are missing, damaged, of another kind or grid.
-    """
-    with run_here(checkpoint) as run:
-        weights = load_weights(run)
-    return _on_grid(weights, checkpoint, shards)
-
-
-def _on_grid(weights: FusionWeights, checkpoint: str, shards: ShardSet) -> FusionWeights:
-    grid = tuple(weights.omega.shape)
-    if grid != shards.grid:
-        raise CheckpointError(
-            f"{checkpoint} was trained on heatmaps of {grid[0]} x {grid[1]}, the shards"
-            f" {shards.location} hold {shards.grid[0]} x {shards.grid[1]}; train on these shards,"
-            " or make them again with data.grid of the run",
-            path=checkpoint,
-        )
-    return weights
+    assert row.problem is not None
+    with run_here(location) as run:
+        return row.problem.weights(read_weights(run), shards.grid, len(shards.skeleton))
 
 
 @contextmanager

@@ -32,16 +32,16 @@ def fold_split(samples: SampleBlock, fold: int, folds: int, margin: int) -> np.n
     """
     if fold >= folds:
         raise ConfigError(
-            f"data.fold: there is no fold {fold} of {folds}; count from 0 to evaluate.folds - 1",
+            f"data.fold: there is no fold {fold} of {folds}; count from 0 to data.folds - 1",
             key="data.fold",
         )
     split = samples.split.copy()
     cut = [clip for clip in np.unique(samples.clip) if _is_cut(samples.split[samples.clip == clip])]
     if folds > 1 and not cut:
         raise ConfigError(
-            "evaluate.folds: no clip of the shards holds both training and test frames, so there"
+            "data.folds: no clip of the shards holds both training and test frames, so there"
             " is no block of time to move; set it to 1",
-            key="evaluate.folds",
+            key="data.folds",
         )
     for clip in cut:
         rows = np.flatnonzero(samples.clip == clip)

@@ -8,27 +8,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metafuse_ray.config.schema import DataConfig, RunConfig
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.pose.skeleton import Skeleton
+from metafuse_ray.shards.settings import DataConfig
 from metafuse_ray.shards.shards import ShardSet, ShardWriter, export_parquet
 from metafuse_ray.shards.stored_shards import parquet_beside, shard_folder
 
 _log = logging.getLogger(__name__)
 
 
-def open_shards(config: RunConfig, fold: int | None = None) -> ShardSet:
+def open_shards(data: DataConfig, fold: int | None = None) -> ShardSet:
     """Open ``data.shards``; see `ShardSet.open` and `ShardSet.fold` for the errors.
 
     Args:
-        config: The run.
+        data: Where they are, and how their time is cut.
         fold: Which fold, instead of ``data.fold``.
     """
-    shards = ShardSet.open(config.data.shards, config.data.cache_dir)
-    number = config.data.fold if fold is None else fold
-    if number == 0 and config.evaluate.folds == 1 and config.data.time_margin == 0:
+    shards = ShardSet.open(data.shards, data.cache_dir)
+    number = data.fold if fold is None else fold
+    if number == 0 and data.folds == 1 and data.time_margin == 0:
         return shards
-    return shards.fold(number, config.evaluate.folds, config.data.time_margin)
+    return shards.fold(number, data.folds, data.time_margin)
 
 
 @contextmanager

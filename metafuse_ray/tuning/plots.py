@@ -14,12 +14,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from metafuse_ray.reports.plots import new_figure
 
 _BEST, _DEFAULTS, _FINISHED, _STOPPED = "#d55e00", "#0072b2", "#2b2b2b", "#a8a8a8"
-_AXES = {
-    "inner.lr": "alpha (inner.lr)",
-    "outer.lr": "beta (outer.lr)",
-    "episode.shots": "K (episode.shots)",
-}
-_LABELS = {"jdr": "JDR of held-out pairs, %", "loss": "loss of held-out pairs"}
+_LABELS = {"jdr": "JDR of held-out cameras, %", "loss": "loss of held-out cameras"}
 _BETTER = {"jdr": "up is better", "loss": "down is better"}
 _KINDS = {
     # kind: colour, marker, size, order
@@ -40,8 +35,10 @@ def sweep_figure(document: Mapping[str, Any]) -> Figure:
         document: The content of `tune.json`.
     """
     metric = document["metric"]
-    figure = new_figure(13, 4.1)
-    *slices, course = figure.subplots(1, 4, sharey=True, width_ratios=(1, 1, 1, 1.25))
+    searched = len(document["space"])
+    figure = new_figure(4 + 3 * searched, 4.1)
+    widths = (*[1] * searched, 1.25)
+    *slices, course = figure.subplots(1, searched + 1, sharey=True, width_ratios=widths)
     limits = _limits(document)
     for axes, one in zip(slices, document["space"], strict=True):
         _plot_slice(axes, document, one, limits)
@@ -85,7 +82,7 @@ def _plot_slice(
     else:
         axes.set_xscale("log")
         axes.set_xlim(one["low"] / 1.15, one["high"] * 1.15)
-    axes.set_xlabel(_AXES[one["name"]])
+    axes.set_xlabel(f"{one['symbol']} ({one['name']})")
     _dress(axes)
 
 

@@ -23,21 +23,21 @@ _CONSOLE_WIDTH = 100
 _SHOWN = 8
 """Finished trials on the console; `tune.md` lists all."""
 _NOTHING = "–"
-_ALPHA, _BETA, _SHOTS = "inner.lr", "outer.lr", "episode.shots"
 
 
 def standing_table(document: Mapping[str, Any]) -> Table:
-    """Return the best settings beside the defaults, on fresh frames of the held-out pairs."""
+    """Return the best settings beside the defaults, on fresh frames of the held-out cameras."""
     found = document["comparison"]
     trials = {trial["number"]: trial for trial in document["trials"]}
-    rows = [("held-out", "No-Fusion", *[_NOTHING] * 3, f"{found['jdr_alone']:.2f}", _NOTHING)]
+    blank = [_NOTHING] * len(document["space"])
+    rows = [("held-out", "No-Fusion", *blank, f"{found['jdr_alone']:.2f}", _NOTHING)]
     for name in ("defaults", "best"):
         scores = found[name]
         cells = (f"{scores['jdr']:.2f}", _loss(scores["loss"]))
-        rows.append(("held-out", name, *_settings(trials[document[name]]), *cells))
+        rows.append(("held-out", name, *_settings(trials[document[name]], document), *cells))
     change = (_change(found, "jdr", 2), _change(found, "loss", 4))
-    rows.append(("held-out", "difference", *[_NOTHING] * 3, *change))
-    heads = ("pairs", "settings", "alpha", "beta", "K", "JDR, %", "loss")
+    rows.append(("held-out", "difference", *blank, *change))
+    heads = ("cameras", "settings", *_symbols(document), "JDR, %", "loss")
     return Table("Best settings against the defaults, after adaptation", heads, tuple(rows))
 
 
@@ -60,8 +60,8 @@ def trials_table(document: Mapping[str, Any], most: int | None = None) -> Table:
         name = str(trial["number"])
         name += " (defaults)" if trial["number"] == document["defaults"] else ""
         cells = (str(last["round"]), f"{last['jdr']:.2f}", _loss(last["loss"]))
-        rows.append((trial["state"], name, *_settings(trial), *cells))
-    heads = ("", "trial", "alpha", "beta", "K", "rounds", "JDR, %", "loss")
+        rows.append((trial["state"], name, *_settings(trial, document), *cells))
+    heads = ("", "trial", *_symbols(document), "rounds", "JDR, %", "loss")
     return Table("Trials, on the frames of the search", heads, tuple(rows))
 
 
@@ -81,19 +81,19 @@ def verdict(document: Mapping[str, Any]) -> str:
 
 def note_lines(document: Mapping[str, Any]) -> list[str]:
     """Say how to read the tables."""
-    data, found, tune = document["data"], document["comparison"], document["config"]["tune"]
+    data, found, config = document["data"], document["comparison"], document["config"]
+    tune, held_out = config["tune"], config["held_out"]
     states = [trial["state"] for trial in document["trials"]]
     return [
         f"Data: {describe(data['shards'])}; heatmaps of {data['grid'][0]} x {data['grid'][1]}.",
         f"{len(states)} trials ({tune['searcher']}, {tune['scheduler']}), of which"
         f" {states.count('stopped')} were stopped early and {states.count('finished')} went all"
-        f" {document['rungs'][-1]} rounds, on {data['train_pairs']} training pairs.",
-        f"Judged on {len(data['held_out_pairs'])} pairs of cameras held out of the training"
-        f" cameras: {tune['adapt_steps']} steps of alpha, of theta alone, on"
-        f" {tune['labelled_frames']} consecutive labelled frames, then {tune['query_frames']}"
-        " others, away in time. No test camera has a part in it.",
+        f" {document['rungs'][-1]} rounds, on {data['tasks']} tasks.",
+        f"Judged on {len(data['held_out'])} tasks of cameras held out of the training cameras:"
+        f" adapted to {held_out['labelled_frames']} consecutive labelled frames, then judged on"
+        f" {held_out['query_frames']} others, away in time. No test camera has a part in it.",
         f"Best and defaults are held against each other on {found['draws']} fresh draws of frames"
-        " a pair, the same for both; ± is the standard error of the difference over pairs.",
+        " a task, the same for both; ± is the standard error of the difference over tasks.",
     ]
 
 
@@ -112,7 +112,7 @@ def write_tune_report(document: Mapping[str, Any], folder: Path) -> Path:
     """
     picture = folder / PICTURE_FILE
     save_figure(sweep_figure(document), picture)
-    parts = ["# Sweep over alpha, beta and K", verdict(document)]
+    parts = [f"# Sweep over {', '.join(_symbols(document))}", verdict(document)]
     parts += [to_markdown(standing_table(document)), *note_lines(document)]
     parts += [to_markdown(trials_table(document)), f"![]({picture.name})"]
     with atomic_file(folder / REPORT_FILE) as partial:
@@ -143,9 +143,12 @@ def _change(found: Mapping[str, Any], name: str, digits: int) -> str:
     return _NOTHING if gain is None else f"{gain:+.{digits}f} ±{error:.{digits}f}"
 
 
-def _settings(trial: Mapping[str, Any]) -> tuple[str, str, str]:
-    settings = trial["settings"]
-    return f"{settings[_ALPHA]:.3g}", f"{settings[_BETA]:.2e}", f"{settings[_SHOTS]:d}"
+def _symbols(document: Mapping[str, Any]) -> list[str]:
+    return [one["symbol"] for one in document["space"]]
+
+
+def _settings(trial: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
+    return [f"{trial['settings'][one['name']]:.3g}" for one in document["space"]]
 
 
 def _by_quality(trials: Sequence[Mapping[str, Any]], metric: str) -> list[Mapping[str, Any]]:

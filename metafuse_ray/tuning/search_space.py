@@ -1,23 +1,19 @@
-"""What a sweep searches: alpha, beta and K, and how they enter a configuration."""
+"""What a sweep searches: some settings of a problem, and where."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError
+from metafuse_ray.methods.row import Searched
 
-ALPHA, BETA, SHOTS = "inner.lr", "outer.lr", "episode.shots"
-SYMBOLS = {ALPHA: "alpha", BETA: "beta", SHOTS: "K"}
-"""The paper's names."""
 _WIDTH = 10
-"""Alpha and beta are searched over so many times their default, and down to its share."""
+"""A step size is searched over so many times its value, and down to its share."""
 
 Settings = Mapping[str, float]
-"""A value of each of `SYMBOLS`; that of K is an int."""
+"""Path of every searched setting -> value; that of a whole number is an int."""
 
 
 @dataclass(frozen=True)
@@ -26,68 +22,72 @@ class SearchRange:
 
     Attributes:
         name: Its path in the configuration.
+        symbol: Its short name.
         low: Lower end, included.
         high: Upper end, included.
         integer: Drawn uniformly from the whole numbers; else log-uniformly.
     """
 
     name: str
+    symbol: str
     low: float
     high: float
     integer: bool = False
 
 
-def search_space(config: RunConfig) -> tuple[SearchRange, ...]:
-    """Return the ranges of alpha, beta and K: as set, else around the configuration's values.
+def search_space(
+    searched: Sequence[Searched],
+    own: Settings,
+    ranges: Mapping[str, tuple[float, float]] | None,
+) -> tuple[SearchRange, ...]:
+    """Return the ranges of the searched settings: as set, else around the configuration's values.
+
+    Args:
+        searched: By the problem.
+        own: The configuration's values, with which a sweep begins.
+        ranges: ``tune.ranges``.
 
     Raises:
-        ConfigError: A range leaves out the configuration's own value, with which a sweep begins.
+        ConfigError: A range is of a setting that is not searched, or leaves out the configuration's
+            own value.
     """
-    wanted, alpha, beta, shots = config.tune, config.inner.lr, config.outer.lr, config.episode.shots
-    space = (
-        SearchRange(ALPHA, *(wanted.inner_lr or (alpha / _WIDTH, alpha * _WIDTH))),
-        SearchRange(BETA, *(wanted.outer_lr or (beta / _WIDTH, beta * _WIDTH))),
-        SearchRange(SHOTS, *(wanted.shots or (max(1, shots // 4), 2 * shots)), integer=True),
-    )
-    own = settings_of(config)
-    for one, key in zip(space, ("inner_lr", "outer_lr", "shots"), strict=True):
-        if not one.low <= own[one.name] <= one.high:
+    ranges = ranges or {}
+    names = [one.path for one in searched]
+    for name in ranges:
+        if name not in names:
             raise ConfigError(
-                f"tune.{key}: {one.low:g} to {one.high:g} leaves out {one.name}={own[one.name]:g},"
-                f" with which the sweep begins; widen the range, or set {one.name} within it",
-                key=f"tune.{key}",
+                f"tune.ranges: {name} is not searched; the problem searches {', '.join(names)}",
+                key="tune.ranges",
             )
-    return space
+    space = []
+    for one in searched:
+        value = own[one.path]
+        around = (
+            (max(1, value // 4), 2 * value) if one.integer else (value / _WIDTH, value * _WIDTH)
+        )
+        low, high = ranges.get(one.path, around)
+        if not low <= value <= high:
+            raise ConfigError(
+                f"tune.ranges: {low:g} to {high:g} leaves out {one.path}={value:g}, with which the"
+                f" sweep begins; widen the range, or set {one.path} within it",
+                key="tune.ranges",
+            )
+        space.append(SearchRange(one.path, one.symbol, low, high, one.integer))
+    return tuple(space)
 
 
-def settings_of(config: RunConfig) -> dict[str, float]:
-    """Return the configuration's own alpha, beta and K."""
-    return {ALPHA: config.inner.lr, BETA: config.outer.lr, SHOTS: config.episode.shots}
-
-
-def plain_settings(settings: Mapping[str, Any]) -> dict[str, float]:
+def plain_settings(settings: Mapping[str, Any], space: Sequence[SearchRange]) -> dict[str, float]:
     """Return settings as plain numbers, whatever a searcher made them of."""
-    return {name: (int if name == SHOTS else float)(settings[name]) for name in SYMBOLS}
+    return {one.name: (int if one.integer else float)(settings[one.name]) for one in space}
 
 
-def with_settings(config: RunConfig, settings: Settings) -> RunConfig:
-    """Return the configuration with other values of alpha, beta and K."""
-    replace: Any = dataclasses.replace  # pyright knows no fields of a pydantic dataclass
-    return replace(
-        config,
-        inner=replace(config.inner, lr=float(settings[ALPHA])),
-        outer=replace(config.outer, lr=float(settings[BETA])),
-        episode=replace(config.episode, shots=int(settings[SHOTS])),
-    )
-
-
-def say(settings: Settings) -> str:
+def say(settings: Settings, space: Sequence[SearchRange]) -> str:
     """Write settings for a person.
 
-    >>> say({"inner.lr": 3.0, "outer.lr": 0.0005, "episode.shots": 16})
-    'alpha 3, beta 0.0005, K 16'
+    >>> say({"inner.lr": 3.0}, [SearchRange("inner.lr", "alpha", 0.3, 30.0)])
+    'alpha 3'
     """
-    return ", ".join(f"{symbol} {settings[name]:.3g}" for name, symbol in SYMBOLS.items())
+    return ", ".join(f"{one.symbol} {settings[one.name]:.3g}" for one in space)
 
 
 def rungs(first: int, reduction: int, rounds: int) -> tuple[int, ...]:

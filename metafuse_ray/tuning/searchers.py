@@ -19,9 +19,9 @@ from ray.tune.schedulers import (
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from metafuse_ray.config.schema import TuneConfig
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.tuning.search_space import SearchRange, Settings
+from metafuse_ray.tuning.settings import TuneConfig
 
 ROUND = "round"
 """What a scheduler counts time in."""

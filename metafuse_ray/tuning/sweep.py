@@ -1,4 +1,4 @@
-"""Search alpha, beta and K with Ray Tune; every trial owns its driver and its actors.
+"""Search a problem's settings with Ray Tune; every trial owns its driver and its actors.
 
 Tune schedules and searches; what a sweep goes on from after an interruption is its own
 (`metafuse_ray.tuning.trials`), for Tune's state is pickled, is written only now and then, and would
@@ -21,10 +21,10 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from metafuse_ray import errors
 from metafuse_ray.cluster.runtime import actor_bundle, ensure_ray
-from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.errors import ConfigError, MetaFuseError, WorkerFailedError
 from metafuse_ray.seeds import derive_seed
-from metafuse_ray.tuning.search_space import SearchRange, plain_settings, say, settings_of
+from metafuse_ray.tuning.search_space import plain_settings, say
 from metafuse_ray.tuning.searchers import ROUND, make_scheduler, make_searcher, tune_space
 from metafuse_ray.tuning.trial import Sweep, run_trial
 from metafuse_ray.tuning.trials import Score, Trial, TrialStore
@@ -43,37 +43,41 @@ _ENVIRONMENT = {
 }
 
 
-def search(sweep: Sweep, space: Sequence[SearchRange]) -> None:
+def search(sweep: Sweep) -> None:
     """Run trials until there are ``tune.trials``, those known already included.
 
     Args:
         sweep: What the trials share; its folder holds those known.
-        space: Ranges of alpha, beta and K.
 
     Raises:
         ConfigError: A trial asks for more than the cluster has.
         WorkerFailedError: A trial failed again and again.
         MetaFuseError: As a trial raised it.
     """
-    config, store = sweep.config, TrialStore(sweep.folder)
+    settings, store, space = sweep.tune, sweep.store, sweep.space
     known = store.all()
-    first = [trial.settings for trial in known] or [settings_of(config)]
-    with ensure_ray(config.cluster), _quiet_tune(), tempfile.TemporaryDirectory() as scratch:
-        _check_room(config)
+    first = [trial.settings for trial in known]
+    if sweep.own not in first:
+        # Missing where a sweep ended before its first trial began, or its file was removed.
+        first.append(dict(sweep.own))
+    with ensure_ray(sweep.cluster), _quiet_tune(), tempfile.TemporaryDirectory() as scratch:
+        _check_room(sweep)
         watcher = _Watcher(store, sweep, known)
         # No positional arguments: Tune looks at the signature of what it runs.
         tuner = tune.Tuner(
-            tune.with_resources(_trainable(sweep), trial_resources(config)),
+            tune.with_resources(
+                _trainable(sweep), trial_resources(sweep.cluster, settings.driver_cpus)
+            ),
             param_space=tune_space(space),
             tune_config=tune.TuneConfig(
-                metric=config.tune.metric,
-                mode="max" if config.tune.metric == "jdr" else "min",
-                num_samples=config.tune.trials,
+                metric=settings.metric,
+                mode="max" if settings.metric == "jdr" else "min",
+                num_samples=max(settings.trials, len(first)),
                 search_alg=make_searcher(
-                    config.tune, first, derive_seed(config.seed, "searcher", len(known))
+                    settings, first, derive_seed(sweep.seed, "searcher", len(known))
                 ),
-                scheduler=make_scheduler(config.tune, sweep.rungs[-1], settings_of(config)),
-                max_concurrent_trials=config.tune.concurrent,
+                scheduler=make_scheduler(settings, sweep.rungs[-1], sweep.own),
+                max_concurrent_trials=settings.concurrent,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -96,27 +100,27 @@ def search(sweep: Sweep, space: Sequence[SearchRange]) -> None:
         )
 
 
-def trial_resources(config: RunConfig) -> tune.PlacementGroupFactory:
+def trial_resources(cluster: ClusterConfig, driver_cpus: float) -> tune.PlacementGroupFactory:
     """Return what a trial reserves at once: a bundle for its driver, and one an actor.
 
     Were they not in one group, trials could hold drivers whose actors never find room.
     """
-    cluster = config.cluster
-    driver = {"CPU": float(config.tune.driver_cpus)} if config.tune.driver_cpus > 0 else {}
+    driver = {"CPU": float(driver_cpus)} if driver_cpus > 0 else {}
     return tune.PlacementGroupFactory(
         [driver, *[actor_bundle(cluster) for _ in range(cluster.actors)]]
     )
 
 
-def _check_room(config: RunConfig) -> None:
-    wanted = trial_resources(config).required_resources
+def _check_room(sweep: Sweep) -> None:
+    cluster, settings = sweep.cluster, sweep.tune
+    wanted = trial_resources(cluster, settings.driver_cpus).required_resources
     there = ray.cluster_resources()
     for kind, amount in wanted.items():
         found = there.get(kind, 0.0)
         if amount > found + 1e-6:
             raise ConfigError(
                 f"a trial asks for {amount:g} {kind}s (tune.driver_cpus, and cluster.actors="
-                f"{config.cluster.actors} times what an actor reserves) and the cluster has"
+                f"{cluster.actors} times what an actor reserves) and the cluster has"
                 f" {found:g}; lower cluster.actors, or cluster.cpus_per_actor to leave the driver"
                 " its share",
                 key="cluster.actors",
@@ -125,7 +129,7 @@ def _check_room(config: RunConfig) -> None:
     _log.info(
         "each trial reserves %s: %d at a time",
         ", ".join(f"{amount:g} {kind}s" for kind, amount in wanted.items()),
-        min(at_a_time, config.tune.concurrent or at_a_time, config.tune.trials),
+        min(at_a_time, settings.concurrent or at_a_time, settings.trials),
     )
 
 
@@ -137,7 +141,7 @@ def _trainable(sweep: Sweep) -> Any:
 
         logging.getLogger("metafuse_ray").setLevel(logging.WARNING)
         try:
-            run_trial(sweep, plain_settings(config), report)
+            run_trial(sweep, plain_settings(config, sweep.space), report)
         except MetaFuseError as error:
             # Settings or data are at fault: every trial would fail so.
             facts = (type(error).__name__, error.message)
@@ -182,10 +186,10 @@ class _Watcher(tune.Callback):
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        settings = plain_settings(trial.config)
+        settings = self._plain(trial)
         number = self._store.start(settings).number
         if number not in self._ended:
-            _log.info("%s starts: %s", self._name(number), say(settings))
+            _log.info("%s starts: %s", self._name(number), say(settings, self._sweep.space))
 
     def on_trial_result(
         self,
@@ -198,12 +202,12 @@ class _Watcher(tune.Callback):
         score: Score | None = result.get("score")
         if score is None:
             return
-        before = self._store.start(plain_settings(trial.config))
+        before = self._store.start(self._plain(trial))
         after = self._store.add(before.settings, score)
         if after != before:
             how = "diverged" if score.loss is None else f"loss {score.loss:.4f}"
             _log.info(
-                "%s, round %d of %d: JDR %.2f %%, %s after adaptation of held-out pairs",
+                "%s, round %d of %d: JDR %.2f %%, %s after adaptation on held-out cameras",
                 self._name(after.number),
                 score.round,
                 self._sweep.rungs[-1],
@@ -216,7 +220,7 @@ class _Watcher(tune.Callback):
     ) -> None:
         if self.stopper.error is not None:
             return  # cut off, not done
-        before = self._store.start(plain_settings(trial.config))
+        before = self._store.start(self._plain(trial))
         if before.state == "running":
             after = self._store.end(before.settings, self._sweep.rungs[-1])
             if after.state == "stopped":
@@ -225,11 +229,14 @@ class _Watcher(tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        number = self._store.start(plain_settings(trial.config)).number
+        number = self._store.start(self._plain(trial)).number
         _log.warning("%s failed", self._name(number))
 
+    def _plain(self, trial: TuneTrial) -> dict[str, float]:
+        return plain_settings(trial.config, self._sweep.space)
+
     def _name(self, number: int) -> str:
-        return f"trial {number} of {self._sweep.config.tune.trials}"
+        return f"trial {number} of {self._sweep.tune.trials}"
 
 
 @contextmanager

@@ -1,31 +1,37 @@
-"""One trial of a sweep: meta-train with some alpha, beta and K, and report at every rung."""
+"""One trial of a sweep: meta-train with some settings, and report at every rung."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from metafuse_ray.cluster.placement import cameras_of
 from metafuse_ray.cluster.pool import RayTaskPool
-from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.errors import AdaptationDivergedError
-from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.checkpoint import (
     CHECKPOINT_FOLDER,
+    Origin,
     newest_checkpoint,
     prune,
     restore,
     save_checkpoint,
 )
+from metafuse_ray.meta.pool import TaskPool
+from metafuse_ray.meta.problem import Problem
+from metafuse_ray.meta.settings import MetaConfig, OuterConfig
+from metafuse_ray.meta.tasks import Judgement, Weights
 from metafuse_ray.meta.trainer import MetaTrainer
 from metafuse_ray.meta.weights_file import used_camera_digests
-from metafuse_ray.methods.metafuse.held_out import HeldOutWorker, judge, mean_score
-from metafuse_ray.methods.metafuse.start import start_weights
-from metafuse_ray.shards.opening import open_shards
-from metafuse_ray.tuning.search_space import ALPHA, Settings, with_settings
+from metafuse_ray.shards.shards import ShardSet
+from metafuse_ray.tuning.search_space import SearchRange, Settings
+from metafuse_ray.tuning.settings import TuneConfig
 from metafuse_ray.tuning.trials import Score, TrialStore
 
 SEARCH_DRAW = 0
@@ -37,18 +43,37 @@ class Sweep:
     """What all trials of a sweep share; with a trial's settings it fixes every number.
 
     Attributes:
-        config: The run.
+        build: A trial's settings -> its problem; it must pickle.
+        origin: Settings -> the whole configuration of a trial, as a plain tree.
+        space: What is searched.
+        own: The configuration's own values of that.
+        shards: Location and cache of the shards, for their cameras.
         folder: Of the sweep; the same path on every node.
-        train_pairs: To meta-train on.
-        held_out_pairs: To judge on.
         rungs: Rounds after which a trial is judged; the last is its end.
+        meta: Tasks a round.
+        outer: The outer optimiser.
+        cluster: The actors of a trial.
+        tune: How it searches.
+        seed: Of the searcher.
     """
 
-    config: RunConfig
+    build: Callable[[Settings], Problem]
+    origin: Callable[[Settings], Mapping[str, Any]]
+    space: Sequence[SearchRange]
+    own: Settings
+    shards: tuple[str, str | None]
     folder: Path
-    train_pairs: Sequence[CameraPair]
-    held_out_pairs: Sequence[CameraPair]
     rungs: Sequence[int]
+    meta: MetaConfig
+    outer: OuterConfig
+    cluster: ClusterConfig
+    tune: TuneConfig
+    seed: int
+
+    @property
+    def store(self) -> TrialStore:
+        """Its trials on disk."""
+        return TrialStore(self.folder, self.space)
 
 
 def run_trial(sweep: Sweep, settings: Settings, report: Callable[[Score], None]) -> None:
@@ -59,42 +84,56 @@ def run_trial(sweep: Sweep, settings: Settings, report: Callable[[Score], None])
         settings: Of this one.
         report: Takes the score of every rung; it may end the trial.
     """
-    trial = TrialStore(sweep.folder).read(settings)
+    trial = sweep.store.read(settings)
     known = trial.scores if trial else ()
     for score in known:
         report(score)
     left = [rung for rung in sweep.rungs if not known or rung > known[-1].round]
     if (trial and trial.state != "running") or not left:
         return
-    config = with_settings(sweep.config, settings)
-    shards = open_shards(config)
-    folder = checkpoint_folder(sweep.folder, settings)
-    cameras = used_camera_digests(shards.rig, cameras_of(sweep.train_pairs))
-    with closing(
-        RayTaskPool(config, [*sweep.train_pairs, *sweep.held_out_pairs], HeldOutWorker)
-    ) as pool:
-        start = start_weights(config.model, shards.grid, config.seed).named
-        trainer = MetaTrainer(config, sweep.train_pairs, pool, start)
+    problem = sweep.build(settings)
+    shards = ShardSet.open(*sweep.shards)
+    folder = checkpoint_folder(sweep, settings)
+    cameras = used_camera_digests(shards.rig, cameras_of(problem.tasks()))
+    origin = Origin(sweep.origin(settings), shards.manifest.digest, cameras)
+    with closing(RayTaskPool(problem, sweep.cluster)) as pool:
+        trainer = MetaTrainer(problem, pool, sweep.meta, sweep.outer)
         checkpoint = newest_checkpoint(folder)
         if checkpoint is not None and checkpoint.round <= left[0]:
             restore(trainer, checkpoint)
         for rung in left:
-            score = _reach(rung, trainer, pool, sweep, settings)
-            save_checkpoint(folder, trainer, shards.manifest.digest, cameras)
+            score = _reach(rung, trainer, pool, sweep.rungs[-1])
+            save_checkpoint(folder, trainer, origin)
             prune(folder, 1)
             report(score)
             if score.loss is None:
                 return
 
 
-def checkpoint_folder(sweep_folder: Path, settings: Settings) -> Path:
+def checkpoint_folder(sweep: Sweep, settings: Settings) -> Path:
     """Folder of a trial's newest checkpoint."""
-    return TrialStore(sweep_folder).folder(settings) / CHECKPOINT_FOLDER
+    return sweep.store.folder(settings) / CHECKPOINT_FOLDER
 
 
-def _reach(
-    rung: int, trainer: MetaTrainer, pool: RayTaskPool, sweep: Sweep, settings: Settings
-) -> Score:
+def judge(
+    pool: TaskPool, problem: Problem, weights: Weights, draws: Sequence[int]
+) -> list[Judgement]:
+    """Judge weights on every draw of the held-out cameras' frames, draw by draw."""
+    tasks = [task for draw in draws for task in problem.held_out(draw)]
+    return pool.run_round(weights, tasks)
+
+
+def mean_score(found: Sequence[Judgement]) -> tuple[float | None, float]:
+    """Return mean loss and JDR in percent; (None, 0) where a loss is not finite."""
+    if not all(one.finite for one in found):
+        return None, 0.0
+    return (
+        float(np.mean([one.loss for one in found])),
+        100 * float(np.mean([one.jdr for one in found])),
+    )
+
+
+def _reach(rung: int, trainer: MetaTrainer, pool: TaskPool, end: int) -> Score:
     """Train up to a rung and judge; a trial that diverges counts as at its end, and worst."""
     started = time.perf_counter()
     loss, jdr = None, 0.0
@@ -103,14 +142,8 @@ def _reach(
     except AdaptationDivergedError:
         pass
     else:
-        scores = judge(
-            pool,
-            trainer.outer.weights,
-            sweep.held_out_pairs,
-            draws=[SEARCH_DRAW],
-            alpha=settings[ALPHA],
-        )
-        loss, jdr = mean_score(scores)
+        found = judge(pool, trainer.problem, trainer.outer.weights, [SEARCH_DRAW])
+        loss, jdr = mean_score(found)
     if loss is None:
-        rung = sweep.rungs[-1]
+        rung = end
     return Score(rung, loss, jdr, time.perf_counter() - started)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from metafuse_ray.errors import CheckpointError
 from metafuse_ray.storage.files import atomic_file, storage_errors
-from metafuse_ray.tuning.search_space import SYMBOLS, Settings
+from metafuse_ray.tuning.search_space import SearchRange, Settings
 
 State = Literal["running", "stopped", "finished"]
 _FILE = "trial.json"
@@ -45,7 +45,7 @@ class Trial:
 
     Attributes:
         number: From 1 on, in the order of proposal; the first has the configuration's settings.
-        settings: Alpha, beta and K.
+        settings: Values of what is searched.
         scores: One a rung.
         state: ``stopped``: early, by the scheduler; ``running``: interrupted, where no sweep runs.
     """
@@ -61,22 +61,24 @@ class TrialStore:
 
     Args:
         folder: Of the sweep.
+        space: What it searches; names the trials' folders.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, space: Sequence[SearchRange]) -> None:
         self._folder = folder / "trials"
+        self._space = space
 
     def folder(self, settings: Settings) -> Path:
         """Folder of the trial with these settings."""
-        text = json.dumps([settings[name] for name in SYMBOLS])
-        readable = "_".join(f"{symbol}{settings[name]:.3g}" for name, symbol in SYMBOLS.items())
+        text = json.dumps([settings[one.name] for one in self._space])
+        readable = "_".join(f"{one.symbol}{settings[one.name]:.3g}" for one in self._space)
         digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
         return self._folder / f"{readable}_{digest}"
 
     def read(self, settings: Settings) -> Trial | None:
         """Read the trial with these settings, or None where there was none; see `all`."""
         path = self.folder(settings) / _FILE
-        return _read(path) if path.is_file() else None
+        return self._read(path) if path.is_file() else None
 
     def all(self) -> list[Trial]:
         """Read all trials, by their numbers.
@@ -84,7 +86,7 @@ class TrialStore:
         Raises:
             CheckpointError: A file is damaged.
         """
-        found = [_read(path) for path in self._folder.glob(f"*/{_FILE}")]
+        found = [self._read(path) for path in self._folder.glob(f"*/{_FILE}")]
         return sorted(found, key=lambda trial: trial.number)
 
     def write(self, trial: Trial) -> None:
@@ -120,6 +122,22 @@ class TrialStore:
         self.write(trial)
         return trial
 
+    def _read(self, path: Path) -> Trial:
+        with storage_errors(path, "reading"):
+            text = path.read_bytes()
+        try:
+            tree: dict[str, Any] = json.loads(text)
+            scores = tuple(Score(**score) for score in tree.pop("scores"))
+            trial = Trial(**tree, scores=scores)
+            if set(trial.settings) != {one.name for one in self._space}:
+                raise ValueError(f"it has settings of {', '.join(trial.settings)}")
+            return trial
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path} is damaged ({error}); remove its folder, and that trial is run again",
+                path=str(path),
+            ) from None
+
 
 def best_trial(trials: Sequence[Trial], metric: str) -> Trial:
     """Return the best of the finished trials; the earlier one of two that are equal.
@@ -136,20 +154,3 @@ def rank(score: Score, metric: str) -> float:
     if metric == "jdr":
         return score.jdr
     return float("-inf") if score.loss is None else -score.loss
-
-
-def _read(path: Path) -> Trial:
-    with storage_errors(path, "reading"):
-        text = path.read_bytes()
-    try:
-        tree: dict[str, Any] = json.loads(text)
-        scores = tuple(Score(**score) for score in tree.pop("scores"))
-        trial = Trial(**tree, scores=scores)
-        if set(trial.settings) != set(SYMBOLS):
-            raise ValueError(f"it has settings of {', '.join(trial.settings)}")
-        return trial
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} is damaged ({error}); remove its folder, and that trial is run again",
-            path=str(path),
-        ) from None

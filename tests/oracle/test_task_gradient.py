@@ -25,6 +25,8 @@ COMBINATIONS = [
     if (operator, path) != ("reference", "closed_form")  # the reference has no closed form
 ]
 Parameters = dict[str, torch.Tensor]
+EPSILON = 1e-8  # added where higher adds it: to the root before its bias is corrected
+BLUR_PP = torch.exp(-(torch.arange(30.0)[:, None] - torch.arange(30) * 0.9).abs()).double()
 
 
 def random_set(random: torch.Generator, views: int) -> SetLoss:
@@ -132,6 +134,119 @@ def test_smoothed_steps_are_differentiated_too(
     for gradient, name in zip(found.gradients, start, strict=True):
         scale = float(expected[name].abs().max())
         assert float((gradient - expected[name]).abs().max()) < 1e-12 * scale
+
+
+def blur(theta_VP23: torch.Tensor) -> torch.Tensor:
+    """S: mix target pixels by a matrix that is not symmetric."""
+    return torch.einsum("pq,vqab->vpab", BLUR_PP, theta_VP23)
+
+
+def blur_back(gradient_VP23: torch.Tensor) -> torch.Tensor:
+    """S^T."""
+    return torch.einsum("qp,vqab->vpab", BLUR_PP, gradient_VP23)
+
+
+def adapted_by_adam(
+    start: Parameters,
+    support: SetLoss,
+    step_sizes: dict[str, float],
+    steps: int,
+    *,
+    second_order: bool,
+    smoothed: bool,
+) -> Parameters:
+    """Adam on omega and on delta, written out, where theta = start + S delta or start + delta."""
+    spread = blur if smoothed else torch.clone
+    added = {name: torch.zeros_like(value, requires_grad=True) for name, value in start.items()}
+    mean = {name: torch.zeros_like(value) for name, value in start.items()}
+    square = {name: torch.zeros_like(value) for name, value in start.items()}
+
+    def weights() -> Parameters:
+        return {
+            "omega": start["omega"] + added["omega"],
+            "theta_VP23": start["theta_VP23"] + spread(added["theta_VP23"]),
+        }
+
+    for step in range(1, steps + 1):
+        loss = plain_loss(weights(), support)
+        slopes = torch.autograd.grad(loss, list(added.values()), create_graph=second_order)
+        for (name, value), slope in zip(added.items(), slopes, strict=True):
+            mean[name] = 0.9 * mean[name] + 0.1 * slope
+            square[name] = 0.999 * square[name] + 0.001 * slope**2
+            if step_sizes[name] > 0:
+                size = (square[name] / (1 - 0.999**step)).sqrt()
+                moved = mean[name] / (1 - 0.9**step) / (size + EPSILON / (1 - 0.999**step) ** 0.5)
+                added[name] = value - step_sizes[name] * moved
+    return weights()
+
+
+@pytest.mark.parametrize("smoothed", [True, False])
+@pytest.mark.parametrize("lr_omega", [0.002, 0.0])
+@pytest.mark.parametrize("order", ["second", "first"])
+@pytest.mark.parametrize(("operator", "steps"), [("auto", 1), ("torch", 3), ("reference", 3)])
+def test_steps_of_adam_are_differentiated(
+    operator: str,
+    steps: int,
+    order: Literal["second", "first"],
+    lr_omega: float,
+    smoothed: bool,
+) -> None:
+    model, support, query = task(2, operator)
+    start = {name: value.detach().requires_grad_() for name, value in model.named_parameters()}
+    step_sizes = {"omega": lr_omega, "theta_VP23": 0.02}
+    inner = InnerConfig(optimizer="adam", lr=0.02, lr_omega=lr_omega, steps=steps, order=order)
+    maps = ({"theta_VP23": blur_back}, {"theta_VP23": blur}) if smoothed else ({}, {})
+    found = task_gradient(model, support, query, inner, {"omega": lr_omega}, *maps)
+    second = order == "second"
+    end = adapted_by_adam(start, support, step_sizes, steps, second_order=second, smoothed=smoothed)
+    loss = plain_loss(end, query)
+    expected = torch.autograd.grad(loss, list((start if second else end).values()))
+    for gradient, wanted in zip(found.gradients, expected, strict=True):
+        assert float((gradient - wanted).abs().max()) < 1e-9 * float(wanted.abs().max())
+    assert found.query_loss == pytest.approx(float(loss.detach()), rel=1e-12)
+    assert all(torch.equal(start[k], v) for k, v in model.named_parameters())
+
+
+def test_the_orders_of_adam_differ() -> None:
+    model, support, query = task(2, "auto")
+    first, second = (
+        task_gradient(
+            model,
+            support,
+            query,
+            InnerConfig(optimizer="adam", lr=0.02, lr_omega=0, steps=3, order=order),
+            {"omega": 0.0},
+        )
+        for order in ("first", "second")
+    )
+    for one, other in zip(first.gradients, second.gradients, strict=True):
+        assert float((one - other).norm() / one.norm()) > 0.01
+
+
+@pytest.mark.parametrize("order", ["second", "first"])
+@pytest.mark.parametrize("smoothed", [True, False])
+def test_weights_without_slope_do_not_spoil_adam(
+    order: Literal["second", "first"], smoothed: bool
+) -> None:
+    """The square root of Adam has no derivative at zero, where it starts."""
+    model, support, query = task(2, "auto")
+    with torch.no_grad():
+        model.theta_VP23[:, :9, :, 2] = 50.0  # no sample of these pixels meets the base map
+        model.omega[0] = 0.0
+    inner = InnerConfig(optimizer="adam", lr=0.02, lr_omega=0.002, steps=3, order=order)
+    maps = ({"theta_VP23": blur_back}, {"theta_VP23": blur}) if smoothed else ({}, {})
+    found = task_gradient(model, support, query, inner, {"omega": 0.002}, *maps)
+    assert all(bool(gradient.isfinite().all()) for gradient in found.gradients)
+    assert not found.gradients[1][:, :9].any()
+    assert found.gradients[1][:, 9:].any()
+
+
+def test_adam_has_no_closed_form() -> None:
+    model, support, query = task(1, "torch")
+    inner = InnerConfig(optimizer="adam", path="closed_form")
+    with pytest.raises(ConfigError, match=r"inner\.optimizer=sgd.*inner\.path=higher") as caught:
+        task_gradient(model, support, query, inner)
+    assert caught.value.key == "inner.path"
 
 
 def test_closed_form_is_refused_where_there_is_none() -> None:

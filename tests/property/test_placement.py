@@ -1,43 +1,44 @@
-"""Placement of arbitrary pair graphs on any number of actors."""
+"""Placement of arbitrary pairs and rigs on any number of actors."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metafuse_ray.cluster.placement import place_pairs
-from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.cluster.placement import cameras_of, place_tasks
+from metafuse_ray.meta.tasks import Cameras
 
 CAMERAS = [f"c{number:02d}" for number in range(12)]
-PAIRS = st.lists(
-    st.permutations(CAMERAS).map(lambda names: CameraPair(names[0], names[1])),
-    min_size=1,
-    max_size=80,
-    unique=True,
+PAIRS = st.permutations(CAMERAS).map(lambda names: tuple(names[:2]))
+RIGS = st.lists(st.sampled_from(CAMERAS), min_size=2, max_size=6, unique=True).map(tuple)
+TASKS = st.one_of(
+    st.lists(PAIRS, min_size=1, max_size=80, unique=True),
+    st.lists(RIGS, min_size=1, max_size=80, unique=True),
 )
 ACTORS = st.integers(1, 100)
 
 
-@given(PAIRS, ACTORS)
-def test_every_pair_has_one_home_and_loads_differ_by_one_at_most(
-    pairs: list[CameraPair], actors: int
+@given(TASKS, ACTORS)
+def test_every_task_has_one_home_and_loads_differ_by_one_at_most(
+    tasks: list[Cameras], actors: int
 ) -> None:
-    placement = place_pairs(pairs, actors)
-    held = [placement.pairs(actor) for actor in range(actors)]
-    assert sorted(pair for some in held for pair in some) == sorted(pairs)
+    placement = place_tasks(tasks, actors)
+    held = [placement.tasks(actor) for actor in range(actors)]
+    assert sorted(task for some in held for task in some) == sorted(tasks)
     sizes = [len(some) for some in held]
     assert max(sizes) - min(sizes) <= 1
 
 
-@given(PAIRS, ACTORS, st.randoms(use_true_random=False))
-def test_the_order_of_the_pairs_changes_nothing(pairs, actors, random) -> None:
-    shuffled = random.sample(pairs, len(pairs))
-    assert place_pairs(shuffled, actors).home == place_pairs(pairs, actors).home
+@given(TASKS, ACTORS, st.randoms(use_true_random=False))
+def test_the_order_of_the_tasks_changes_nothing(tasks, actors, random) -> None:
+    shuffled = random.sample(tasks, len(tasks))
+    assert place_tasks(shuffled, actors).home == place_tasks(tasks, actors).home
 
 
-@given(PAIRS, ACTORS)
-def test_an_actor_opens_no_camera_that_its_pairs_do_not_need(pairs, actors) -> None:
-    placement = place_pairs(pairs, actors)
+@given(TASKS, ACTORS)
+def test_a_home_opens_the_cameras_of_its_tasks_and_no_others(tasks, actors) -> None:
+    placement = place_tasks(tasks, actors)
+    for task, actor in placement.home.items():
+        assert placement.cameras(actor) >= set(task)
     for actor in range(actors):
-        names = {name for p in placement.pairs(actor) for name in (p.target, p.source)}
-        assert placement.cameras(actor) == names
+        assert placement.cameras(actor) == cameras_of(placement.tasks(actor))

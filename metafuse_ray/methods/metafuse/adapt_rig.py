@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.methods.metafuse.fusion import NoFusion, ViewFusion, blend
 from metafuse_ray.methods.metafuse.fusion_methods import FusionMethod
+from metafuse_ray.methods.metafuse.settings import ChooseConfig
 from metafuse_ray.samples.joints import Joints2D, rig_detections, rig_errors, seen_rows
 from metafuse_ray.samples.rig_batch import RigBatch
+from metafuse_ray.samples.settings import TriangulateConfig
 from metafuse_ray.seeds import generator
 
 _CHUNK = 64
@@ -77,8 +78,25 @@ class AdaptedRig:
         return fused
 
 
+@dataclass(frozen=True)
+class Choosing:
+    """How settings and lambda are chosen on held-out labelled frames.
+
+    Attributes:
+        choose: Blocks of time, and how sure fusion must be.
+        triangulate: How the held-out joints become points, for the lambda of 3D.
+    """
+
+    choose: ChooseConfig
+    triangulate: TriangulateConfig
+
+
 def adapt_rig(
-    method: FusionMethod, labelled: RigBatch, config: RunConfig, address: tuple[int | str, ...]
+    method: FusionMethod,
+    labelled: RigBatch,
+    choosing: Choosing | None,
+    seed: int,
+    address: tuple[int | str, ...],
 ) -> AdaptedRig:
     """Fit a method to a rig's labelled frames.
 
@@ -88,16 +106,17 @@ def adapt_rig(
     Args:
         method: What to fit.
         labelled: All labelled samples that the rig may use.
-        config: The run.
+        choosing: Where the method has something to choose.
+        seed: Of every draw.
         address: Where this fit stands among others, for its random draws.
 
     Raises:
         NotEnoughFramesError: There are fewer labelled frames than blocks.
     """
-    choice = _choose(method, labelled, config, address)
+    choice = _choose(method, labelled, choosing, seed, address)
     models = []
     for view in labelled.views:
-        random = generator(config.seed, "adapt", *address, view)
+        random = generator(seed, "adapt", *address, view)
         fits = method.fit(labelled.target(view), view, random)
         models.append(next(model for setting, model in fits if setting == choice.setting))
     return AdaptedRig(tuple(models), choice)
@@ -122,7 +141,7 @@ def time_blocks(time_B2: np.ndarray, folds: int) -> list[np.ndarray]:
     if frames < folds:
         raise NotEnoughFramesError(
             f"{frames} labelled frames cannot be cut into {folds} blocks of time to choose settings"
-            " on: label more frames or lower adapt.folds",
+            " on: label more frames or lower choose.folds",
             frames=frames,
             folds=folds,
         )
@@ -151,21 +170,27 @@ HeldOut = list[tuple[RigBatch, Joints2D]]
 
 
 def _choose(
-    method: FusionMethod, labelled: RigBatch, config: RunConfig, address: tuple[int | str, ...]
+    method: FusionMethod,
+    labelled: RigBatch,
+    choosing: Choosing | None,
+    seed: int,
+    address: tuple[int | str, ...],
 ) -> Choice:
     settings, self_weights = method.settings, method.self_weights
     if len(settings) == len(self_weights) == 1:
         return Choice(settings[0], self_weights[0], self_weights[0], float("nan"), float("nan"))
-    blocks = time_blocks(labelled.time_B2, config.adapt.folds)
-    alone, found = _held_out_joints(method, labelled, blocks, config, address)
-    caution = config.adapt.caution if method.falls_back else None
+    if choosing is None:
+        raise ValueError(f"{type(method).__name__} has several settings and no way to choose")
+    blocks = time_blocks(labelled.time_B2, choosing.choose.folds)
+    alone, found = _held_out_joints(method, labelled, blocks, seed, address)
+    caution = choosing.choose.caution if method.falls_back else None
 
     hits = {key: _pool([rig_detections(*pair) for pair in held]) for key, held in found.items()}
     hits_alone = _pool([rig_detections(*pair) for pair in alone])
     setting, weight_2d = _best(hits, hits_alone, caution)
 
     def scores(held: HeldOut) -> np.ndarray:
-        threshold = config.evaluate.robust_threshold_px
+        threshold = choosing.triangulate.inlier_px
         return -np.concatenate([rig_errors(*pair, threshold) for pair in held])
 
     # Only over lambda: triangulating every setting would cost more than fitting them.
@@ -186,7 +211,7 @@ def _held_out_joints(
     method: FusionMethod,
     labelled: RigBatch,
     blocks: list[np.ndarray],
-    config: RunConfig,
+    seed: int,
     address: tuple[int | str, ...],
 ) -> tuple[HeldOut, dict[tuple[float, float], HeldOut]]:
     """Find the joints of every block with models fitted to the others, and without fusion."""
@@ -201,7 +226,7 @@ def _held_out_joints(
         joints_alone = Joints2D.empty(held)
         for view in labelled.views:
             fuse_view(held, view, NoFusion(), [(joints_alone, 1.0)])
-            random = generator(config.seed, "choose", *address, fold, view)
+            random = generator(seed, "choose", *address, fold, view)
             for setting, model in method.fit(rest.target(view), view, random):
                 wanted = [(joints[setting, weight], weight) for weight in method.self_weights]
                 fuse_view(held, view, model, wanted)

@@ -1,4 +1,4 @@
-"""Fit a target view's fusion weights to labelled frames: by gradient steps, or in closed form."""
+"""Fit a target view's fusion weights to labelled frames by gradient steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from metafuse_ray.methods.metafuse.fusion import NaiveFuse, ViewFusion
+from metafuse_ray.methods.metafuse.fusion import ViewFusion
 from metafuse_ray.methods.metafuse.losses import heatmap_loss, target_heatmaps
 from metafuse_ray.samples.episodes import FusionBatch
 
@@ -59,48 +59,6 @@ def fit_by_steps(
                 scheduler.step()
         taken = wanted
         yield wanted, model
-
-
-def fit_ridge(
-    batch: FusionBatch, *, ridges: Sequence[float], self_weight: float, sigma_px: float
-) -> Iterator[tuple[float, NaiveFuse]]:
-    """Solve NaiveFuse for the heatmap loss plus ``ridge * ||W||^2``, in closed form.
-
-    With X the (visible joints, V h w) source heatmaps, each over the number of views that see the
-    person, and T the truth, F is to be R = (T - lambda H) / (1 - lambda); so
-    W^T = X^T (X X^T + ridge I)^-1 R, or the same by (X^T X + ridge I)^-1 X^T R, whichever matrix
-    is smaller.
-
-    Args:
-        batch: Labelled samples of the target view.
-        ridges: Regularisers, each yielding one model.
-        self_weight: Lambda of the loss, below 1.
-        sigma_px: Sigma of the target Gaussians in heatmap pixels.
-    """
-    grid = (batch.target_BJHW.shape[-2], batch.target_BJHW.shape[-1])
-    views = len(batch.sources_VBJhw)
-    known = (batch.visibility_BJ > 0) & (batch.seen_VB.sum(0) > 0)[:, None]
-    share_VB = batch.seen_VB / batch.seen_VB.sum(0).clamp(min=1)
-    scaled = batch.sources_VBJhw * share_VB[:, :, None, None, None]
-    inputs_NQ = scaled.flatten(-2).permute(1, 2, 0, 3).flatten(-2)[known]
-    truth = target_heatmaps(batch, sigma_px)
-    wanted = (truth - self_weight * batch.target_BJHW) / (1 - self_weight)
-    for ridge, weight_QP in _ridge(inputs_NQ, wanted.flatten(-2)[known], ridges):
-        weight_VPQ = weight_QP.reshape(views, -1, weight_QP.shape[1]).transpose(1, 2)
-        yield ridge, NaiveFuse(weight_VPQ.contiguous(), grid)
-
-
-def _ridge(
-    inputs_NQ: torch.Tensor, wanted_NP: torch.Tensor, ridges: Sequence[float]
-) -> Iterator[tuple[float, torch.Tensor]]:
-    samples, features = inputs_NQ.shape
-    dual = samples < features
-    gram = inputs_NQ @ inputs_NQ.T if dual else inputs_NQ.T @ inputs_NQ
-    right = wanted_NP if dual else inputs_NQ.T @ wanted_NP
-    identity = torch.eye(len(gram), dtype=gram.dtype)
-    for ridge in ridges:
-        solved = torch.cholesky_solve(right, torch.linalg.cholesky(gram + ridge * identity))
-        yield ridge, inputs_NQ.T @ solved if dual else solved
 
 
 def _batches(count: int, batch_size: int, random: np.random.Generator) -> Iterator[np.ndarray]:

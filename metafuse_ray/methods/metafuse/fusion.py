@@ -1,4 +1,4 @@
-"""Fusion of heatmaps from several views: one interface, three families of weights.
+"""Fusion of heatmaps from several views: the interface, no fusion, and MetaFuse's weights.
 
 A target pixel i collects from every source pixel y (METHOD [P], Cross View Fusion [C])::
 
@@ -56,28 +56,6 @@ class NoFusion(ViewFusion):
     def transport(self, sources_VBJhw: torch.Tensor) -> torch.Tensor:
         """Carry nothing."""
         return torch.zeros_like(sources_VBJhw)
-
-
-class NaiveFuse(ViewFusion):
-    """A free weight for every pixel pair of every ordered view pair (Cross View Fusion [C]).
-
-    Args:
-        weight_VPQ: (V, H W, h w).
-        grid: Rows and columns of the target heatmaps.
-    """
-
-    def __init__(self, weight_VPQ: torch.Tensor, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.weight_VPQ = nn.Parameter(weight_VPQ)
-        self.grid = grid
-
-    def transport(self, sources_VBJhw: torch.Tensor) -> torch.Tensor:
-        """Multiply with the weights; the joints share them."""
-        views, batch, joints = sources_VBJhw.shape[:3]
-        sources_VRQ = sources_VBJhw.reshape(views, batch * joints, -1)
-        # One product whose gradient to the weights comes out once and in their own layout.
-        carried_VPR = torch.bmm(self.weight_VPQ, sources_VRQ.mT)
-        return carried_VPR.mT.reshape(views, batch, joints, *self.grid)
 
 
 class AffineFusion(ViewFusion):

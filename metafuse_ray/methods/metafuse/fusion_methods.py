@@ -1,8 +1,7 @@
-"""The methods under comparison, behind one interface: fit a target view's weights to labels."""
+"""Fitting a target view's fusion weights to labels: the interface, No-Fusion, and MetaFuse."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,18 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.methods.metafuse.fit import fit_by_steps, fit_ridge
-from metafuse_ray.methods.metafuse.fusion import AffineFusion, NaiveFuse, NoFusion, ViewFusion
+from metafuse_ray.methods.metafuse.fit import fit_by_steps
+from metafuse_ray.methods.metafuse.fusion import AffineFusion, NoFusion, ViewFusion
+from metafuse_ray.methods.metafuse.settings import FineTuneConfig, ModelConfig
 from metafuse_ray.methods.metafuse.smoothing import fix_theta, smooth_theta
 from metafuse_ray.methods.metafuse.start import FusionWeights
 from metafuse_ray.samples.episodes import FusionBatch
-
-PUBLISHED_SELF_WEIGHT = 0.4
-"""NaiveFuse as published weighs the view itself 0.4 and each of three sources 0.2 [C]."""
-_RIDGE_SELF_WEIGHT = 0.5
-"""Lambda in the ridge's loss: where it does best on training cameras."""
-_PUBLISHED_START_HIGH = 0.1  # its weights start at U(0, 0.1) [C]
 
 Fits = Iterator[tuple[float, ViewFusion]]
 
@@ -73,74 +66,6 @@ class NoFusionMethod:
 
 
 @dataclass(frozen=True)
-class NaiveFuseMethod:
-    """Cross View Fusion as published: its start, its fixed view weights, its schedule [C].
-
-    Adam for 30 epochs in batches of 16, the step size cut to a tenth at two thirds and at five
-    sixths of the way. Nothing is chosen on held-out frames; ``NaiveFuse ridge`` is what the same
-    weights can do.
-    """
-
-    config: RunConfig
-    self_weights: tuple[float, ...] = (PUBLISHED_SELF_WEIGHT,)
-    falls_back: bool = False
-
-    @property
-    def settings(self) -> tuple[float, ...]:
-        """Number of epochs."""
-        return (self.config.adapt.naive_epochs,)
-
-    def fit(self, batch: FusionBatch, view: int, random: np.random.Generator) -> Fits:
-        """Yield the weights after all epochs."""
-        height, width = grid = _grid(batch)
-        size = (len(batch.sources_VBJhw), height * width, height * width)
-        start = random.random(size, np.float32) * np.float32(_PUBLISHED_START_HIGH)
-        settings = self.config.adapt
-        steps = settings.naive_epochs * math.ceil(len(batch) / settings.batch_size)
-        fits = fit_by_steps(
-            NaiveFuse(torch.from_numpy(start), grid),
-            batch,
-            steps=[steps],
-            optimizer=adam({"weight_VPQ": settings.naive_lr}),
-            batch_size=settings.batch_size,
-            self_weight=PUBLISHED_SELF_WEIGHT,
-            sigma_px=self.config.model.target_sigma * width,
-            random=random,
-            schedule=lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(
-                optimizer, milestones=[steps * 2 // 3, steps * 5 // 6], gamma=0.1
-            ),
-        )
-        yield from ((settings.naive_epochs, model) for _, model in fits)
-
-
-@dataclass(frozen=True)
-class RidgeMethod:
-    """NaiveFuse well regularised: the same weights by closed-form ridge regression."""
-
-    config: RunConfig
-    falls_back: bool = True
-
-    @property
-    def settings(self) -> tuple[float, ...]:
-        """Regularisers to choose from."""
-        return self.config.adapt.ridges
-
-    @property
-    def self_weights(self) -> tuple[float, ...]:
-        """Values of lambda to choose from."""
-        return self.config.adapt.ridge_self_weights or self.config.adapt.self_weights
-
-    def fit(self, batch: FusionBatch, view: int, random: np.random.Generator) -> Fits:
-        """Yield the weights of every regulariser in ``adapt.ridges``."""
-        yield from fit_ridge(
-            batch,
-            ridges=self.config.adapt.ridges,
-            self_weight=_RIDGE_SELF_WEIGHT,
-            sigma_px=self.config.model.target_sigma * _grid(batch)[1],
-        )
-
-
-@dataclass(frozen=True)
 class AffineMethod:
     """The affine transforms of every source view, fine-tuned jointly from a start.
 
@@ -148,14 +73,18 @@ class AffineMethod:
     beat.
 
     Attributes:
-        config: The run.
+        model: Smoothing, targets, operator.
+        fine_tune: Steps and step sizes.
+        self_weights: Values of lambda to choose from.
         start: Grid and number of the target view -> base map, and affines of every source
             (V, H W, 2, 3) or of all alike (H W, 2, 3).
-        lr: Adam step size of theta; ``adapt.lr`` where empty.
+        lr: Adam step size of theta; ``fine_tune.lr`` where empty.
         falls_back: See `FusionMethod`.
     """
 
-    config: RunConfig
+    model: ModelConfig
+    fine_tune: FineTuneConfig
+    self_weights: tuple[float, ...]
     start: Callable[[tuple[int, int], int], FusionWeights]
     lr: float | None = None
     falls_back: bool = True
@@ -163,30 +92,25 @@ class AffineMethod:
     @property
     def settings(self) -> tuple[int, ...]:
         """Numbers of steps to choose from."""
-        return tuple(sorted(set(self.config.adapt.steps)))
-
-    @property
-    def self_weights(self) -> tuple[float, ...]:
-        """Values of lambda to choose from."""
-        return self.config.adapt.self_weights
+        return tuple(sorted(set(self.fine_tune.steps)))
 
     def fit(self, batch: FusionBatch, view: int, random: np.random.Generator) -> Fits:
-        """Yield the transforms after every number of steps in ``adapt.steps``."""
-        grid = _grid(batch)
+        """Yield the transforms after every number of steps in ``fine_tune.steps``."""
+        grid = grid_of(batch)
         start = self.start(grid, view)
         theta_VP23 = start.theta.expand(len(batch.sources_VBJhw), -1, -1, -1).clone()
-        settings, setting = self.config.adapt, self.config.model
-        model = AffineFusion(start.omega.clone(), theta_VP23, grid, setting.operator)
+        settings = self.fine_tune
+        model = AffineFusion(start.omega.clone(), theta_VP23, grid, self.model.operator)
         lr = settings.lr if self.lr is None else self.lr
-        moved = smooth_theta(model, setting.theta_smoothing)
+        moved = smooth_theta(model, self.model.theta_smoothing)
         fits = fit_by_steps(
             model,
             batch,
             steps=self.settings,
             optimizer=adam({moved: lr, "omega": settings.lr_omega}),
             batch_size=settings.batch_size,
-            self_weight=setting.self_weight,
-            sigma_px=setting.target_sigma * grid[1],
+            self_weight=self.model.self_weight,
+            sigma_px=self.model.target_sigma * grid[1],
             random=random,
         )
         yield from ((steps, fix_theta(model)) for steps, _ in fits)
@@ -207,5 +131,6 @@ def adam(rates: dict[str, float]) -> Callable[[nn.Module], torch.optim.Optimizer
     return make
 
 
-def _grid(batch: FusionBatch) -> tuple[int, int]:
+def grid_of(batch: FusionBatch) -> tuple[int, int]:
+    """Return the rows and columns of a batch's heatmaps."""
     return batch.target_BJHW.shape[-2], batch.target_BJHW.shape[-1]

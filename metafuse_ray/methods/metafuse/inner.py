@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import higher
 import torch
 from torch import nn
 
-from metafuse_ray.config.schema import InnerConfig
+from metafuse_ray.methods.metafuse.settings import InnerConfig
 
 Loss = Callable[[nn.Module], torch.Tensor]
 """Scores a model on a fixed support or query set."""
 
-Conditioner = Callable[[torch.Tensor], torch.Tensor]
-"""A symmetric linear map of a parameter's gradient, applied before the step."""
+LinearMap = Callable[[torch.Tensor], torch.Tensor]
+"""A linear map of a parameter's gradient, or of what a step adds to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,8 @@ def outer_gradient(
     query_loss: Loss,
     inner: InnerConfig,
     step_sizes: dict[str, float] | None = None,
-    conditioners: dict[str, Conditioner] | None = None,
+    conditioners: dict[str, LinearMap] | None = None,
+    step_maps: dict[str, LinearMap] | None = None,
 ) -> OuterGradient:
     """Adapt on the support set and differentiate the query loss through the adaptation.
 
@@ -47,26 +49,25 @@ def outer_gradient(
         model: The initial weights; left as they are.
         support_loss: L_train of Algorithm 1.
         query_loss: L_test of Algorithm 1.
-        inner: Step size (alpha), number of steps, and order. In first order the inner steps are
-            taken as constants: the gradient with respect to the adapted weights.
+        inner: Optimiser, step size (alpha), number of steps, and order. In first order the inner
+            steps are taken as constants: the gradient with respect to the adapted weights.
         step_sizes: Step size of single parameters, by name, where it is not alpha.
-        conditioners: What the inner gradient of single parameters, by name, goes through.
+        conditioners: What the inner gradient of single parameters, by name, goes through; for plain
+            steps, which may be written down, a symmetric map.
+        step_maps: What the inner step of single parameters, by name, goes through. A parameter
+            ``start + S delta`` takes Adam's steps of delta where its gradient goes through
+            ``S^T`` and its step through ``S``.
     """
     second_order = inner.order == "second"
-    groups = [
-        {"params": [parameter], "lr": (step_sizes or {}).get(name, inner.lr)}
-        for name, parameter in model.named_parameters()
-    ]
-    maps = [(conditioners or {}).get(name) for name, _ in model.named_parameters()]
+    names = [name for name, _ in model.named_parameters()]
 
     def condition(gradients: list[torch.Tensor]) -> list[torch.Tensor]:
-        pairs = zip(maps, gradients, strict=True)
-        return [gradient if map_ is None else map_(gradient) for map_, gradient in pairs]
+        return _through(conditioners or {}, names, gradients)
 
     # copy_initial_weights=True, higher's default, would cut the path to the initial weights.
     with higher.innerloop_ctx(
         model,
-        torch.optim.SGD(groups, lr=inner.lr),
+        _optimizer(model, inner, step_sizes or {}),
         copy_initial_weights=False,
         track_higher_grads=second_order,
     ) as (adapted, optimizer):
@@ -74,7 +75,12 @@ def outer_gradient(
         for _ in range(inner.steps):
             loss = support_loss(adapted)
             first_loss = loss.detach() if first_loss is None else first_loss
-            optimizer.step(loss, grad_callback=condition)
+            before = dict(zip(names, adapted.parameters(), strict=True))
+            after = list(optimizer.step(loss, grad_callback=condition))
+            if step_maps:
+                moved = _mapped(step_maps, before, after)
+                functional: Any = adapted
+                functional.update_params(moved if second_order else _constants(moved))
         final_loss = query_loss(adapted)
         wanted = model.parameters() if second_order else adapted.parameters()
         gradients = torch.autograd.grad(final_loss, list(wanted))
@@ -83,3 +89,39 @@ def outer_gradient(
         support_loss=float("nan") if first_loss is None else float(first_loss),
         query_loss=float(final_loss.detach()),
     )
+
+
+def _optimizer(
+    model: nn.Module, inner: InnerConfig, step_sizes: dict[str, float]
+) -> torch.optim.Optimizer:
+    groups = [
+        {"params": [parameter], "lr": step_sizes.get(name, inner.lr)}
+        for name, parameter in model.named_parameters()
+    ]
+    if inner.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=inner.lr)
+    # Whatever does not move is left out: Adam's derivative has poles, and 0 times one is no number.
+    return torch.optim.Adam([group for group in groups if group["lr"] > 0], lr=inner.lr)
+
+
+def _through(
+    maps: dict[str, LinearMap], names: list[str], tensors: list[torch.Tensor]
+) -> list[torch.Tensor]:
+    return [
+        maps[name](tensor) if name in maps else tensor
+        for name, tensor in zip(names, tensors, strict=True)
+    ]
+
+
+def _mapped(
+    maps: dict[str, LinearMap], before: Mapping[str, torch.Tensor], after: list[torch.Tensor]
+) -> list[torch.Tensor]:
+    """Return the weights after a step with what it added gone through the maps."""
+    return [
+        old + maps[name](new - old) if name in maps else new
+        for (name, old), new in zip(before.items(), after, strict=True)
+    ]
+
+
+def _constants(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [tensor.detach().requires_grad_() for tensor in tensors]

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import torch
 
-from metafuse_ray.config.schema import InnerConfig
 from metafuse_ray.methods.metafuse.fusion import AffineFusion, own_weight
-from metafuse_ray.methods.metafuse.inner import Conditioner, OuterGradient
+from metafuse_ray.methods.metafuse.inner import LinearMap, OuterGradient
 from metafuse_ray.methods.metafuse.operator import FusionPoint
 from metafuse_ray.methods.metafuse.set_loss import SetLoss
+from metafuse_ray.methods.metafuse.settings import InnerConfig
 
 Weights = tuple[torch.Tensor, torch.Tensor]
 """Something for omega (h, w) and theta (V, H W, 2, 3)."""
@@ -33,7 +33,7 @@ def closed_form_gradient(
     query: SetLoss,
     inner: InnerConfig,
     step_sizes: dict[str, float] | None = None,
-    conditioners: dict[str, Conditioner] | None = None,
+    conditioners: dict[str, LinearMap] | None = None,
 ) -> OuterGradient:
     """Do what ``adapt.inner.outer_gradient`` does; see there for the arguments."""
 

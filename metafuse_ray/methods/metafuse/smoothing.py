@@ -2,7 +2,8 @@
 
 A few labelled frames touch few target pixels. Where theta moves by a smoothed update,
 ``theta = start + S delta``, a pixel without a label follows its neighbours. S blurs over the
-target grid; a gradient step on delta moves theta by ``S S^T`` times the gradient.
+target grid; a gradient step on delta moves theta by ``S S^T`` times the gradient, and a step of
+Adam moves it by S times what Adam makes of ``S^T`` times the gradient.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from metafuse_ray.methods.metafuse.fusion import AffineFusion
+from metafuse_ray.methods.metafuse.inner import LinearMap
 from metafuse_ray.shapes import Grid
 
 _DELTA = "parametrizations.theta_VP23.original"
@@ -35,11 +37,22 @@ class ThetaSmoothing:
         """Return S theta."""
         return self._apply(self._rows, self._columns, theta_VP23)
 
+    def gather(self, gradient_VP23: torch.Tensor) -> torch.Tensor:
+        """Return S^T gradient: that of delta, where the gradient is that of theta."""
+        return self._apply(self._rows.T, self._columns.T, gradient_VP23)
+
     def condition(self, gradient_VP23: torch.Tensor) -> torch.Tensor:
         """Return S S^T gradient: a symmetric map, by which smoothed theta moves."""
         return self._apply(
             self._rows @ self._rows.T, self._columns @ self._columns.T, gradient_VP23
         )
+
+    def maps(self, optimizer: str) -> tuple[LinearMap, LinearMap | None]:
+        """Return what theta's gradient and what its step go through, to be a step of delta.
+
+        Plain steps are linear in the gradient, so that all can go through one map before them.
+        """
+        return (self.condition, None) if optimizer == "sgd" else (self.gather, self.blur)
 
     def _apply(
         self, rows: torch.Tensor, columns: torch.Tensor, theta_VP23: torch.Tensor

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from metafuse_ray.config.schema import ModelConfig
+from metafuse_ray.methods.metafuse.settings import ModelConfig
 from metafuse_ray.seeds import generator
 from metafuse_ray.shapes import Grid
 

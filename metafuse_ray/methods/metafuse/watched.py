@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.methods.metafuse.fusion_methods import Fits, FusionMethod
 from metafuse_ray.samples.episodes import FusionBatch
 from metafuse_ray.samples.rig_batch import RigBatch
@@ -46,7 +45,7 @@ class WatchedMethod:
         yield from self.method.fit(batch, view, random)
 
 
-def number_of_fits(method: FusionMethod, labelled: RigBatch, config: RunConfig) -> int:
+def number_of_fits(method: FusionMethod, labelled: RigBatch, folds: int) -> int:
     """Return how often `adapt_rig` fits: every view once, and once a fold to choose settings."""
     chooses = len(method.settings) > 1 or len(method.self_weights) > 1
-    return len(labelled.views) * (1 + (config.adapt.folds if chooses else 0))
+    return len(labelled.views) * (1 + (folds if chooses else 0))

@@ -116,6 +116,22 @@ class PlusRig:
         said = self._of_frame(batch.take(np.array([row])), self.calibration, silent)
         return said[view, 0], self.heatmaps(batch)[view, row]
 
+    def calibration_line(self) -> str:
+        """Say where a rig's calibration comes from, and how far it is to be doubted."""
+        origin = {
+            "given": "calibration as given",
+            "refined": "calibration refined from the one given",
+            "estimated": "calibration estimated from nothing",
+            "none": "no calibration: every view stands alone",
+        }[self.origin]
+        if self.calibration is None:
+            return origin
+        return f"{origin}, to be doubted by {self.chosen['doubt']:.1f} px of a 64 x 64 heatmap"
+
+    def to_draw(self) -> tuple[PlusRig, str]:
+        """Return what can be drawn, and what to say of it; see `Drawable`."""
+        return self, self.calibration_line()
+
     def _by_itself(self, batch: RigBatch, calibration: Rig) -> torch.Tensor:
         scalars = by_name(self.scalars_S)
         fused_VBJHW = torch.empty_like(batch.heatmaps_VBJhw)

@@ -11,10 +11,10 @@ import torch
 
 from metafuse_ray.errors import DataError
 from metafuse_ray.geometry.rig import Rig
-from metafuse_ray.methods.metafuse.stored_rig import StoredFacts
 from metafuse_ray.methods.plus.method import PlusRig
 from metafuse_ray.methods.plus.rig_calibration import Origin
 from metafuse_ray.methods.plus.weights import START
+from metafuse_ray.methods.stored_facts import StoredFacts
 from metafuse_ray.samples.joints import Joints2D, triangulate_rig
 from metafuse_ray.samples.rig_batch import RigBatch
 

@@ -3,7 +3,7 @@
 The calibration does not depend on what is learned, so an actor works it out once for each of its
 rigs, and with it what the rig's labels show of the joint offsets; the outer gradient is that of the
 query loss with respect to all parts of `PlusWeights`. It is 0 for the exponents of the fusion
-unless ``meta.exponents`` asks for them too.
+unless ``problem.exponents`` asks for them too.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.rig import Rig
-from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
+from metafuse_ray.meta.tasks import Cameras, HeldOutTask, Judgement, MetaGradient, Task, Weights
 from metafuse_ray.methods.interface import RigTask, hide_truth
+from metafuse_ray.methods.plus.episodes import RigEpisodes
 from metafuse_ray.methods.plus.evidence import gather_evidence
 from metafuse_ray.methods.plus.fading_fusion import FAINT, FadingFusion
 from metafuse_ray.methods.plus.joint_offsets import offset_loss, settle_offsets
-from metafuse_ray.methods.plus.method import label_shift, pair_doubt, shown_offsets
+from metafuse_ray.methods.plus.method import PlusRig, label_shift, pair_doubt, shown_offsets
 from metafuse_ray.methods.plus.radius_loss import radius_loss
 from metafuse_ray.methods.plus.rig_calibration import calibrate_rig
 from metafuse_ray.methods.plus.weights import PlusWeights, Scalars, by_name, without_exponents
+from metafuse_ray.samples.joints import own_joints, rig_detections
 from metafuse_ray.samples.rig_batch import RigBatch
-from metafuse_ray.samples.rig_episodes import RigEpisodes
-from metafuse_ray.shards.opening import open_shards
 
 _FINE = 32
 """Grids from this width on are looked at in every second pixel, per axis, to save time."""
@@ -44,22 +43,21 @@ class _KnownRig:
 
 
 class RigWorker:
-    """Turns (weights, rig) into an outer gradient.
+    """Turns (weights, rig) into an outer gradient, on the CPU: what is learned are some scalars.
 
     Args:
-        config: The run; its seed, data and episode parts are used.
-        device: Not looked at: what is learned are some scalars, and the CPU does.
-
-    Raises:
-        ShardFormatError: The shards are damaged or missing.
+        episodes: Draws what a rig knows and what it is judged on.
+        held_out: Draws the same for the rigs that weights are judged on.
+        exponents: Learn the exponents of the fusion too.
     """
 
-    def __init__(self, config: RunConfig, device: str = "cpu") -> None:
-        del device
-        self._shards = open_shards(config)
-        self._episodes = RigEpisodes(self._shards, config.episode, config.seed)
+    def __init__(
+        self, episodes: RigEpisodes, held_out: RigEpisodes, *, exponents: bool = False
+    ) -> None:
+        self._shards = episodes.shards
+        self._episodes, self._held_out = episodes, held_out
         self._known = lru_cache(maxsize=None)(self._calibrated)
-        self._exponents = config.meta.exponents
+        self._exponents = exponents
 
     def open(self, cameras: tuple[str, ...]) -> None:
         """Open and verify the files of some cameras, before the first round needs them."""
@@ -69,8 +67,8 @@ class RigWorker:
     def run(self, weights: Weights, task: Task) -> MetaGradient:
         """Calibrate the task's rig, fuse its query samples, differentiate the loss."""
         started = time.perf_counter()
-        known = self._known(task.rig)
-        query = self._episodes.query(task.round, task.index, known.query_rows, task.rig)
+        known = self._known(task.cameras, self._episodes)
+        query = self._episodes.query(task.round, task.index, known.query_rows, task.cameras)
         learned = {
             name: torch.tensor(array, requires_grad=True) for name, array in weights.arrays.items()
         }
@@ -92,8 +90,40 @@ class RigWorker:
             seconds=time.perf_counter() - started,
         )
 
-    def _calibrated(self, rig: tuple[str, ...]) -> _KnownRig:
-        period = self._episodes.period(rig)
+    def judge(self, weights: Weights, task: HeldOutTask) -> Judgement:
+        """Calibrate a rig of held-out cameras, fuse samples of it, and judge them."""
+        started = time.perf_counter()
+        known = self._known(task.cameras, self._held_out)
+        query = self._held_out.query(task.draw, task.index, known.query_rows, task.cameras)
+        parts = PlusWeights.of({n: torch.tensor(array) for n, array in weights.arrays.items()})
+        with torch.no_grad():
+            alone = fused = _loss(query, _of_height_1(query), stride=1)
+            if known.calibration is not None:
+                scalars = by_name(parts.scalars_S)
+                alone, fused = _losses(alone, query, known, scalars, parts.offsets_J3)
+        own = rig_detections(query, own_joints(query))
+        found = own
+        if known.calibration is not None:
+            strength = by_name(parts.scalars_S)["log_strength"].exp()
+            rig = PlusRig(
+                scalars_S=parts.scalars_S,
+                calibration=known.calibration,
+                doubt_VV=known.doubt_VV,
+                offsets_J3=settle_offsets(parts.offsets_J3, strength, known.shown_BJ3).numpy(),
+                across_time=False,
+            )
+            found = rig_detections(query, rig.joints(hide_truth(query, labels=True))[0])
+        return Judgement(
+            task=task,
+            loss_before=float(alone),
+            loss=float(fused),
+            jdr=float(np.nanmean(found)),
+            jdr_alone=float(np.nanmean(own)),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _calibrated(self, rig: Cameras, episodes: RigEpisodes) -> _KnownRig:
+        period = episodes.period(rig)
         labelled = period.labelled
         found = calibrate_rig(
             RigTask(

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.crop import apply_affine
 from metafuse_ray.geometry.epipolar import homogeneous
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.methods.interface import RigTask
+from metafuse_ray.methods.metafuse.adapt_rig import Choosing
 from metafuse_ray.methods.metafuse.fused_rig import FusedRig, FusionRigMethod
 from metafuse_ray.methods.metafuse.fusion_methods import AffineMethod
+from metafuse_ray.methods.metafuse.settings import FineTuneConfig, ModelConfig
 from metafuse_ray.methods.metafuse.start import FusionWeights
 from metafuse_ray.methods.rivals.triangulation import given_rig
 from metafuse_ray.pose.heatmap import crop_from_heatmap, heatmap_from_crop
@@ -38,7 +39,10 @@ _REACH = 0.1
 class AffineFromCalibration:
     """Affine transforms that a calibration starts and labelled frames fine-tune."""
 
-    config: RunConfig
+    seed: int
+    model: ModelConfig
+    fine_tune: FineTuneConfig
+    choosing: Choosing
 
     def adapt(self, task: RigTask) -> FusedRig:
         """Fit all views."""
@@ -46,8 +50,14 @@ class AffineFromCalibration:
         assert labelled is not None
         grid = (labelled.heatmaps_VBJhw.shape[-2], labelled.heatmaps_VBJhw.shape[-1])
         starts = [_start(labelled, rig, view, grid) for view in labelled.views]
-        method = AffineMethod(self.config, lambda _grid, view: starts[view], _LR)
-        return FusionRigMethod(method, self.config).adapt(task)
+        method = AffineMethod(
+            self.model,
+            self.fine_tune,
+            self.choosing.choose.self_weights,
+            lambda _grid, view: starts[view],
+            _LR,
+        )
+        return FusionRigMethod(method, self.seed, self.choosing).adapt(task)
 
 
 def _start(batch: RigBatch, rig: Rig, view: int, grid: Grid) -> FusionWeights:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.crop import apply_affine
 from metafuse_ray.geometry.rig import Rig
@@ -68,11 +67,11 @@ class Reprojection:
 class RobustTriangulation:
     """Robust triangulation of all views' peaks, each weighed by the square of its height."""
 
-    config: RunConfig
+    inlier_px: float
 
     def adapt(self, task: RigTask) -> Reprojection:
         """Take the calibration as given."""
-        threshold_px = self.config.evaluate.robust_threshold_px
+        threshold_px = self.inlier_px
         return Reprojection(
             lambda batch, joints: triangulate_rig(batch, joints, threshold_px), given_rig(task)
         )
@@ -82,12 +81,13 @@ class RobustTriangulation:
 class TriangulationOverTime:
     """Robust triangulation, and what the frames before and after make of it."""
 
-    config: RunConfig
+    inlier_px: float
+    across_time: bool
 
     def adapt(self, task: RigTask) -> Reprojection:
         """Take the calibration as given."""
-        robust = RobustTriangulation(self.config).adapt(task)
-        return replace(robust, across_time=self.config.evaluate.look_ahead)
+        robust = RobustTriangulation(self.inlier_px).adapt(task)
+        return replace(robust, across_time=self.across_time)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from metafuse_ray.meta.tasks import Task
 from tests.support.meta import PAIRS, random_gradient
 
 TASKS = [Task(0, index, pair) for index, pair in enumerate(PAIRS[:6])]
-HOME = Placement({task.pair: task.index // 3 for task in TASKS}, 2)
+HOME = Placement({task.cameras: task.index // 3 for task in TASKS}, 2)
 
 
 def open_round(tasks: Sequence[Task] = TASKS) -> OpenRound:

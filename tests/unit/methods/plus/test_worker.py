@@ -20,7 +20,7 @@ from metafuse_ray.meta.weights_file import load_plus_weights, load_weights
 from metafuse_ray.methods.plus.weights import START, PlusWeights
 from metafuse_ray.methods.plus.worker import RigWorker
 from metafuse_ray.runs.meta_train import meta_train
-from metafuse_ray.samples.rig_episodes import RigEpisodes, training_rigs
+from metafuse_ray.methods.plus.episodes import RigEpisodes, training_rigs
 from metafuse_ray.shards.shards import ShardSet
 from tests.support.shards import random_content, write
 

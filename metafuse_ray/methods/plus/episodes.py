@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metafuse_ray.config.schema import EpisodeConfig, RunConfig
 from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.geometry.rig import Rig
+from metafuse_ray.meta.tasks import Cameras
+from metafuse_ray.methods.plus.settings import PlusSettings
 from metafuse_ray.samples.rig_batch import RigBatch, load_rig_batch, rig_rows, thinned
 from metafuse_ray.seeds import generator
 from metafuse_ray.shards.blocks import TRAIN
@@ -45,18 +46,26 @@ class RigPeriod:
     query_rows: np.ndarray
 
 
-def training_rigs(config: RunConfig, shards: ShardSet) -> list[tuple[str, ...]]:
-    """Draw ``meta.rigs`` rigs of the training cameras whose views share enough people.
+def draw_training_rigs(
+    sampler: RigEpisodes, cameras: Sequence[str], views: Sequence[int], count: int, stream: str
+) -> list[Cameras]:
+    """Draw rigs of some cameras whose views share enough people.
+
+    Args:
+        sampler: Of the episodes.
+        cameras: To draw from.
+        views: Numbers of cameras of a rig, to draw from.
+        count: How many rigs to draw.
+        stream: Address of the draws.
 
     Raises:
         NotEnoughFramesError: No rig has samples for both a labelling period and a query.
     """
-    cameras = sorted(shards.manifest.train_cameras)
-    sizes = [views for views in config.episode.views if views <= len(cameras)] or [len(cameras)]
-    sampler = RigEpisodes(shards, config.episode, config.seed)
+    cameras = sorted(cameras)
+    sizes = [number for number in views if number <= len(cameras)] or [len(cameras)]
     rigs, left_out = [], 0
-    for number in range(config.meta.rigs):
-        random = generator(config.seed, "training rig", number)
+    for number in range(count):
+        random = generator(sampler.seed, stream, number)
         size = int(random.choice(sizes))
         rig = tuple(str(name) for name in random.choice(cameras, size, replace=False))
         if min(len(rows) for rows in sampler.split(rig)) > 0:
@@ -65,12 +74,12 @@ def training_rigs(config: RunConfig, shards: ShardSet) -> list[tuple[str, ...]]:
             left_out += 1
     if not rigs:
         raise NotEnoughFramesError(
-            f"no rig of the training cameras of {shards.directory} has samples that two of its"
-            " views see, for both labels and queries; record more, or raise meta.rigs",
+            f"no rig of the training cameras of {sampler.shards.directory} has samples that two of"
+            " its views see, for both labels and queries; record more, or raise problem.rigs",
             frames=0,
         )
     if left_out:
-        _log.warning("%d of %d rigs left out: too few samples", left_out, config.meta.rigs)
+        _log.warning("%d of %d rigs left out: too few samples", left_out, count)
     return rigs
 
 
@@ -83,10 +92,10 @@ class RigEpisodes:
         seed: The run's seed.
     """
 
-    def __init__(self, shards: ShardSet, settings: EpisodeConfig, seed: int) -> None:
+    def __init__(self, shards: ShardSet, settings: PlusSettings, seed: int) -> None:
         self.shards = shards
         self._settings = settings
-        self._seed = seed
+        self.seed = seed
 
     def split(self, rig: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of a rig's labelling period and those it is judged on.
@@ -94,7 +103,7 @@ class RigEpisodes:
         The period is one clip; where there is no other, all but one block of its time.
         """
         rows = rig_rows(self.shards, rig, self.shards.rows(TRAIN))
-        random = generator(self._seed, "period", *rig)
+        random = generator(self.seed, "period", *rig)
         clip_of = self.shards.samples.clip[rows]
         clips = np.unique(clip_of)
         if len(clips) > 1:
@@ -109,7 +118,7 @@ class RigEpisodes:
         """Draw what a rig knows of itself."""
         settings = self._settings
         rows, query_rows = self.split(rig)
-        random = generator(self._seed, "rig period", *rig)
+        random = generator(self.seed, "rig period", *rig)
         unlabelled = load_rig_batch(self.shards, rig, thinned(rows, settings.unlabelled))
         return RigPeriod(
             unlabelled,
@@ -123,7 +132,7 @@ class RigEpisodes:
         self, round_number: int, index: int, rows: np.ndarray, rig: Sequence[str]
     ) -> RigBatch:
         """Draw the samples that a rig is judged on in one round."""
-        random = generator(self._seed, "query", round_number, index)
+        random = generator(self.seed, "query", round_number, index)
         count = min(self._settings.queries, len(rows))
         return load_rig_batch(self.shards, rig, random.choice(rows, count, replace=False))
 

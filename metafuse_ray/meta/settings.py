@@ -1,0 +1,63 @@
+"""The outer loop, what it is judged on, and its checkpoints."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from metafuse_ray.config.kinds import NaturalFloat, NaturalInt, PositiveFloat, PositiveInt
+from metafuse_ray.config.section import section
+
+
+@section
+class OuterConfig:
+    """The outer loop: the meta-update."""
+
+    lr: PositiveFloat = 0.0005
+    """Beta: step size of the outer loop of MetaFuse."""
+    lr_omega: NaturalFloat | None = 0.0001
+    """Step size for omega where it differs from beta."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Outer optimiser; sgd is Algorithm 1 to the letter."""
+    clip_norm: PositiveFloat | None = None
+    """Clip the norm of each task's outer gradient; unclipped where empty."""
+
+
+@section
+class MetaConfig:
+    """The meta-training run."""
+
+    rounds: NaturalInt = 100
+    """Outer steps."""
+    meta_batch_size: PositiveInt = 4
+    """Tasks whose outer gradients one round averages; 1 is Algorithm 1."""
+    log_every: PositiveInt = 10
+    """Rounds between console lines (metrics.jsonl holds every round)."""
+    max_bad_tasks: NaturalInt = 20
+    """Tasks with a loss that is not finite that a run skips before it gives up."""
+
+
+@section
+class HeldOutConfig:
+    """Training cameras that no training sees: progress is shown, and a sweep judged, on them."""
+
+    cameras: NaturalInt | None = None
+    """How many; 0 for none. Where empty 4, or a quarter of the training cameras if that is less
+    (none if it is one)."""
+    labelled_frames: PositiveInt = 20
+    """Consecutive labelled person-frames that held-out cameras adapt to, whatever K is."""
+    query_frames: PositiveInt = 50
+    """Other person-frames, away in time, that they are judged on."""
+    every: PositiveInt = 10
+    """Rounds between judgements of a training."""
+
+
+@section
+class CheckpointConfig:
+    """Saving during meta-training."""
+
+    every: PositiveInt = 50
+    """Rounds between checkpoints."""
+    keep: PositiveInt = 3
+    """Checkpoints kept."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint in output.dir; start afresh where there is none."""

@@ -1,0 +1,39 @@
+"""Which samples are labelled and judged, and how joints become points in the world."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from metafuse_ray.config.kinds import NaturalFloat, NaturalInt, PositiveFloat, PositiveInt
+from metafuse_ray.config.section import section
+
+
+@section
+class SamplesConfig:
+    """Which samples of a rig are labelled and judged, and how far methods may look."""
+
+    label_clips: PositiveInt = 1
+    """Recordings (clips) that the labelled frames come from; more where these do not hold N."""
+    label_order: Literal["scattered", "consecutive"] = "scattered"
+    """Label frames scattered over their clips, or one after the other from a random one on."""
+    label_noise_px: NaturalFloat = 0.0
+    """Noise of the labels, in pixels of a 64 x 64 heatmap (standard deviation per axis)."""
+    unlabelled_frames: PositiveInt = 200
+    """Person-frames of the labelled clips whose detections methods may use, at the most."""
+    look_ahead: bool = True
+    """Let MetaFuse+ calibrate on the detections of the test frames too (never on their labels), and
+    let it and Triangulation over time listen to the frames before and after, as with a recording
+    that is at hand; without, as for a camera that is live. Meta-training always calibrates so."""
+    around_frames: NaturalInt = 4
+    """Frames before and after each test frame that these may look at beside the test frames
+    themselves, where samples.look_ahead lets them."""
+    test_frames: PositiveInt = 400
+    """Test samples a rig at the most, evenly spaced in time."""
+
+
+@section
+class TriangulateConfig:
+    """How 3D joints are found."""
+
+    inlier_px: PositiveFloat = 20.0
+    """Inlier threshold of robust triangulation, in crop pixels."""
