@@ -52,8 +52,8 @@ def count_labelled(shards: ShardSet, rig: Sequence[str]) -> int:
     return len(rig_rows(shards, rig, shards.rows(TRAIN)))
 
 
-def has_test_rows(shards: ShardSet, rig: Sequence[str], whole: bool) -> bool:
-    """Whether a rig has a test sample; see `test_rows`."""
+def has_judged_rows(shards: ShardSet, rig: Sequence[str], whole: bool) -> bool:
+    """Whether a rig has a test sample; see `judged_rows`."""
     rows = np.arange(shards.manifest.rows) if whole else shards.rows(TEST)
     return len(rig_rows(shards, rig, rows)) > 0
 
@@ -119,7 +119,7 @@ def unlabelled_rows(
     return np.union1d(thinned(rows, most), labelled)
 
 
-def test_rows(shards: ShardSet, rig: Sequence[str], most: int, whole: bool) -> np.ndarray:
+def judged_rows(shards: ShardSet, rig: Sequence[str], most: int, whole: bool) -> np.ndarray:
     """Return the test samples of a rig, evenly thinned in time to at most ``most``.
 
     Args:
@@ -152,7 +152,7 @@ def rows_around(
         rig: Names of its cameras.
         rows: Of the samples, in ascending order.
         most: Frames to each side, of those that the shards have.
-        whole: See `test_rows`.
+        whole: See `judged_rows`.
     """
     every = np.arange(shards.manifest.rows) if whole else shards.rows(TEST)
     samples = shards.samples

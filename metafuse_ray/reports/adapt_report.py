@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from metafuse_ray.benchmark.cells import jdr_percent
-from metafuse_ray.benchmark.judged_samples import TestSamples
+from metafuse_ray.benchmark.judged_samples import JudgedSamples
 from metafuse_ray.benchmark.positions import position_errors
 from metafuse_ray.benchmark.results import JDR_COLUMNS
 from metafuse_ray.config.schema import Calibration, EvaluateConfig
@@ -29,7 +29,7 @@ _NOTHING = "–"
 
 def rig_scores(
     adapted: AdaptedMethod,
-    test: TestSamples,
+    test: JudgedSamples,
     settings: EvaluateConfig,
     given: Calibration | None,
 ) -> dict[str, Any]:

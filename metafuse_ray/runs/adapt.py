@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from metafuse_ray.benchmark.judged_samples import TestSamples
+from metafuse_ray.benchmark.judged_samples import JudgedSamples
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import NotEnoughFramesError
@@ -56,7 +56,7 @@ def adapt(config: RunConfig) -> str:
     weights = load_run(run, shards)
     cameras = choose_rig(config, shards)
     test_shards = open_test_shards(config, shards)
-    test = _load_test(config, test_shards, cameras)
+    test = _load_judged(config, test_shards, cameras)
     if isinstance(weights, PlusWeights):
         asked = None if test is None else test.batch
         adaptation = PlusAdaptation(config, shards, cameras, weights, asked)
@@ -96,11 +96,11 @@ def adapt(config: RunConfig) -> str:
     return config.output.dir
 
 
-def _load_test(
+def _load_judged(
     config: RunConfig, test_shards: ShardSet, cameras: tuple[str, ...]
-) -> TestSamples | None:
+) -> JudgedSamples | None:
     try:
-        return TestSamples.load(test_shards, cameras, config.evaluate)
+        return JudgedSamples.load(test_shards, cameras, config.evaluate)
     except NotEnoughFramesError as error:
         _log.info("no test figures: %s", error.message)
         return None

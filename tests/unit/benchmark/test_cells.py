@@ -10,7 +10,7 @@ import pytest
 
 from metafuse_ray.benchmark.cell_plan import plan_cells
 from metafuse_ray.benchmark.cells import CellWorker
-from metafuse_ray.benchmark.judged_samples import TestSamples
+from metafuse_ray.benchmark.judged_samples import JudgedSamples
 from metafuse_ray.benchmark.rig_task import make_task
 from metafuse_ray.benchmark.rigs import rows_around
 from metafuse_ray.config.load import load_config
@@ -128,7 +128,7 @@ def test_the_frames_around_are_listened_to_and_hold_no_truth(
 ) -> None:
     shards = ShardSet.open(config.data.shards)
     settings = replace(config.evaluate, look_ahead=look_ahead, test_frames=3)
-    samples = TestSamples.load(shards, shards.manifest.test_cameras[:3], settings)
+    samples = JudgedSamples.load(shards, shards.manifest.test_cameras[:3], settings)
     assert len(samples.batch) == 3
     around = list(samples.around())
     assert bool(around) == look_ahead
