@@ -190,8 +190,8 @@ def _matrix(
         f"| --- |{' ---: |' * len(columns)}",
     ]
     for line, found in values.items():
-        cells = (_number(found.get(column)) for column in columns)
-        lines.append(f"| {line} | {' | '.join(cells)} |")
+        entries = (_number(found.get(column)) for column in columns)
+        lines.append(f"| {line} | {' | '.join(entries)} |")
     return "\n".join(lines)
 
 

@@ -23,7 +23,7 @@ def plain_fuse(
 
 @dataclass(frozen=True, eq=False)
 class FusionCase:
-    """Random inputs of the operator, no sample on a cell boundary."""
+    """Random inputs of the operator, no sample on a quad boundary."""
 
     omega: torch.Tensor
     theta: torch.Tensor

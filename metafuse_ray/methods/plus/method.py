@@ -20,7 +20,7 @@ from metafuse_ray.calibration.doubt import PairDoubt
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.methods.interface import RigTask, with_label_points
 from metafuse_ray.methods.plus.across_time import Moments, Steadied
-from metafuse_ray.methods.plus.crop_cameras import CELLS, cells_from_world, ideal_from_cells
+from metafuse_ray.methods.plus.crop_cameras import PX64, ideal_from_px64, px64_from_world
 from metafuse_ray.methods.plus.evidence import INLIER, Evidence, gather_evidence
 from metafuse_ray.methods.plus.fading_fusion import FadingFusion, Pixels
 from metafuse_ray.methods.plus.joint_offsets import BodyFrames, settle_offsets
@@ -35,11 +35,11 @@ _CHUNK = 32
 _SILENT = -50.0
 """Bias of a voice that is not heard."""
 _AROUND_SIGMA = 1.5
-"""Cells: spread of what the frames around say; its height is their weight."""
+"""px64: spread of what the frames around say; its height is their weight."""
 _FAINTEST = 0.02
 """Weight below which they are not listened to."""
 _FARTHEST = 8.0
-"""Cells that an offset moves a joint along each axis, at the most: one seen from close by is not
+"""px64 that an offset moves a joint along each axis, at the most: one seen from close by is not
 known so well."""
 
 
@@ -69,7 +69,7 @@ class PlusRig:
 
     @property
     def chosen(self) -> Mapping[str, float]:
-        """What was found: whether it is calibrated, mean doubt (cells) and length of offsets."""
+        """What was found: whether it is calibrated, mean doubt (px64) and length of offsets."""
         off_diagonal = self.doubt_VV[~np.eye(len(self.doubt_VV), dtype=bool)]
         return {
             "calibrated": float(self.origin in ("refined", "estimated")),
@@ -171,7 +171,7 @@ class PlusMethod:
 
 
 def pair_doubt(doubt: PairDoubt) -> np.ndarray:
-    """Join what is wrong with a pair and what is open about it, (V, V) in cells; 0 on the diagonal.
+    """Join what is wrong with a pair and what is open about it, (V, V) in px64; 0 on the diagonal.
 
     Infinite where nothing can be told.
     """
@@ -198,15 +198,15 @@ def label_shift(
     if batch.skeleton is None or not offsets_J3.any():
         return torch.zeros(*shape[:3], 2)
     offset_BJ3 = BodyFrames.of(evidence.world_BJ3, batch.skeleton).place(offsets_J3)
-    before_VBJ2, known_VBJ = cells_from_world(evidence.world_BJ3, rig, evidence.ideal_VB33)
-    after_VBJ2, still_VBJ = cells_from_world(
+    before_VBJ2, known_VBJ = px64_from_world(evidence.world_BJ3, rig, evidence.ideal_VB33)
+    after_VBJ2, still_VBJ = px64_from_world(
         evidence.world_BJ3 + offset_BJ3, rig, evidence.ideal_VB33
     )
     known_VBJ1 = (known_VBJ & still_VBJ)[..., None]
     with np.errstate(invalid="ignore"):
         shift_VBJ2 = np.where(known_VBJ1, after_VBJ2 - before_VBJ2, 0.0)
-    px_per_cell = np.array([shape[-1], shape[-2]]) / CELLS
-    return torch.tensor(shift_VBJ2.clip(-_FARTHEST, _FARTHEST) * px_per_cell)
+    px_per_px64 = np.array([shape[-1], shape[-2]]) / PX64
+    return torch.tensor(shift_VBJ2.clip(-_FARTHEST, _FARTHEST) * px_per_px64)
 
 
 def _decoded(batch: RigBatch, heatmaps_VBJHW: torch.Tensor) -> Joints2D:
@@ -218,23 +218,23 @@ def _decoded(batch: RigBatch, heatmaps_VBJHW: torch.Tensor) -> Joints2D:
 def _moments(batch: RigBatch, calibration: Rig, fused_VBJHW: torch.Tensor) -> Moments:
     joints = _decoded(batch, fused_VBJHW)
     here = replace(batch, rig=calibration)
-    return Moments.of(batch, joints, triangulate_rig(here, joints, INLIER * batch.crop_px / CELLS))
+    return Moments.of(batch, joints, triangulate_rig(here, joints, INLIER * batch.crop_px / PX64))
 
 
 def _listen(batch: RigBatch, calibration: Rig, around: Steadied, fused_VBJHW: torch.Tensor) -> None:
     """Let the frames before and after have a say too, in place."""
     if around.weight < _FAINTEST:
         return
-    cells_VBJ2, known_VBJ = cells_from_world(
-        around.points_BJ3, calibration, ideal_from_cells(batch, calibration)
+    px64_VBJ2, known_VBJ = px64_from_world(
+        around.points_BJ3, calibration, ideal_from_px64(batch, calibration)
     )
     pixels = Pixels.of((fused_VBJHW.shape[-2], fused_VBJHW.shape[-1]))
     sigma = torch.tensor(_AROUND_SIGMA)
-    cells_VBJ2 = np.where(known_VBJ[..., None], cells_VBJ2, 0.0)
+    px64_VBJ2 = np.where(known_VBJ[..., None], px64_VBJ2, 0.0)
     for view, rows in itertools.product(batch.views, _chunks(batch)):
-        cells_BJ2 = torch.tensor(cells_VBJ2[view, rows]).float()
+        px64_BJ2 = torch.tensor(px64_VBJ2[view, rows]).float()
         share_BJ = torch.tensor(around.weight * known_VBJ[view, rows]).float()
-        bells_BJHW = share_BJ[..., None, None] * pixels.bells(cells_BJ2, sigma)
+        bells_BJHW = share_BJ[..., None, None] * pixels.bells(px64_BJ2, sigma)
         own_BJHW = fused_VBJHW[view, rows]
         fused_VBJHW[view, rows] = (own_BJHW + bells_BJHW) / (1 + share_BJ[..., None, None])
 

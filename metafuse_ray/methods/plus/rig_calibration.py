@@ -24,7 +24,7 @@ from metafuse_ray.geometry.camera import Camera
 from metafuse_ray.geometry.crop import apply_affine, invert_affine
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.methods.interface import RigTask, label_joints
-from metafuse_ray.methods.plus.crop_cameras import CELLS
+from metafuse_ray.methods.plus.crop_cameras import PX64
 from metafuse_ray.samples.joints import image_px_per_crop_px, own_joints
 from metafuse_ray.samples.rig_batch import RigBatch
 
@@ -33,7 +33,7 @@ _CONFIDENT = 0.65
 _HIGH = 0.95
 """Quantile of the peaks that is called a high one: backbones differ in their heights."""
 _DETECTION, _LABEL = (2.0, 0.5), (1.0, 4.0)
-"""Standard deviation, in cells, and tail (see `Observations`). Detections err alike
+"""Standard deviation, in px64, and tail (see `Observations`). Detections err alike
 for a while, so that each tells less than its error says, and some are gross; labels are neither."""
 _BLOCKS = 4
 """Blocks of time that are left out in turn to judge a calibration."""
@@ -70,7 +70,7 @@ class _Sight:
         points_VN2: Positions.
         sigma_VN: Their standard deviations, NaN for what is not used.
         tail_VN: See `Observations`.
-        unit_VN: Image pixels of one cell.
+        unit_VN: Image pixels of one px64.
         block_N: Block of time.
     """
 
@@ -185,10 +185,10 @@ def _look(task: RigTask) -> _Sight:
 def _in_image(
     batch: RigBatch, crop_VBJ2: np.ndarray, sigma_VBJ: np.ndarray, tail: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return points (V, B J, 2), sigmas, tails and units; sigmas come in cells."""
+    """Return points (V, B J, 2), sigmas, tails and units; sigmas come in px64."""
     views, _, joints = sigma_VBJ.shape
     points = apply_affine(invert_affine(batch.crop_from_image_VB23), crop_VBJ2)
-    unit_VN = np.repeat(image_px_per_crop_px(batch) * batch.crop_px / CELLS, joints, axis=1)
+    unit_VN = np.repeat(image_px_per_crop_px(batch) * batch.crop_px / PX64, joints, axis=1)
     sigma_VN = sigma_VBJ.reshape(views, -1) * unit_VN
     return points.reshape(views, -1, 2), sigma_VN, np.full_like(sigma_VN, tail), unit_VN
 

@@ -2,7 +2,7 @@
 
 With r the doubt of a pair, d that of the sample at hand, and ``floor`` = exp(log_floor), a voice
 weighs exp(bias + powers of what it saw) (r + floor)^-fade (d + floor)^-fade_now, and is spread by
-sigma^2 = exp(sigma)^2 + (exp(slope) r)^2 + (exp(slope_now) d)^2, in cells. Beside these exponents
+sigma^2 = exp(sigma)^2 + (exp(slope) r)^2 + (exp(slope_now) d)^2, in px64. Beside these exponents
 stand the offsets from what detectors find to what people label, and what their prior weighs.
 """
 

@@ -11,7 +11,7 @@ import torch
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.methods.interface import hide_truth
-from metafuse_ray.methods.plus.crop_cameras import cells_from_grid
+from metafuse_ray.methods.plus.crop_cameras import px64_from_grid
 from metafuse_ray.methods.plus.evidence import WORST_DOUBT, gather_evidence
 from metafuse_ray.methods.plus.fading_fusion import FadingFusion
 from metafuse_ray.methods.plus.method import PlusMethod
@@ -29,9 +29,9 @@ def rate(batch, joints, view=slice(None)) -> float:
     return 100 * float(np.nanmean(rig_detections(batch, joints)[view]))
 
 
-def true_cells(batch) -> np.ndarray:
+def true_px64(batch) -> np.ndarray:
     grid = batch.heatmaps_VBJhw.shape[-2], batch.heatmaps_VBJhw.shape[-1]
-    return cells_from_grid(batch.label_VBJ2.double().numpy(), grid)
+    return px64_from_grid(batch.label_VBJ2.double().numpy(), grid)
 
 
 @pytest.mark.parametrize("lens", LENSES)
@@ -39,7 +39,7 @@ def true_cells(batch) -> np.ndarray:
 def test_lines_and_points_pass_through_the_joint(lens, grid):
     batch = exact_scene(0, samples=5, lens=lens, grid=grid)
     evidence = gather_evidence(hide_truth(batch, labels=True), batch.rig)
-    truth = true_cells(batch)
+    truth = true_px64(batch)
     ones = np.ones((*truth.shape[:-1], 1))
     homogeneous = np.concatenate([truth, ones], -1)
     for target in batch.views:
@@ -48,7 +48,7 @@ def test_lines_and_points_pass_through_the_joint(lens, grid):
             assert np.abs((line * homogeneous[target]).sum(-1)).max() < 1.5
     for points in (evidence.every, evidence.others):
         assert points.known_VBJ.all()
-        assert np.linalg.norm(points.cells_VBJ2 - truth, axis=-1).max() < 1.5
+        assert np.linalg.norm(points.px64_VBJ2 - truth, axis=-1).max() < 1.5
     assert evidence.doubt_VVB.max() < 1
     assert evidence.every.miss_B.max() < 1
 

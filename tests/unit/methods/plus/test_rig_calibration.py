@@ -8,7 +8,7 @@ from metafuse_ray.geometry.epipolar import epipolar_distance, fundamental_matrix
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.methods.interface import hide_truth
-from metafuse_ray.methods.plus.crop_cameras import CELLS
+from metafuse_ray.methods.plus.crop_cameras import PX64
 from metafuse_ray.methods.plus.rig_calibration import calibrate_rig
 from metafuse_ray.samples.joints import image_px_per_crop_px
 from tests.support.rigs import HD_LENS, ideal_pixels, random_rig
@@ -18,7 +18,7 @@ from tests.support.sightings import four_views, task_of, walk
 def true_errors(found: Rig, batch) -> np.ndarray:
     """Median epipolar distance of the true joints, pixels of 64, of every pair (V, V)."""
     at = ideal_pixels(batch.rig, batch.joints_world_BJ3.reshape(-1, 3))
-    unit = np.median(image_px_per_crop_px(batch)) * batch.crop_px / CELLS
+    unit = np.median(image_px_per_crop_px(batch)) * batch.crop_px / PX64
     errors = np.zeros((len(at), len(at)))
     for target in batch.views:
         for source in batch.views:
