@@ -93,10 +93,6 @@ class Camera:
         """
         return self._pixels(undistort_normalised(self._normalised(points_px), *self._lens))
 
-    def distort(self, ideal_px: npt.ArrayLike) -> FloatArray:
-        """Turn ideal pixels ``(..., 2)`` into image pixels ``(..., 2)``: undoes ``undistort``."""
-        return self._pixels(distort_normalised(self._normalised(ideal_px), *self._lens))
-
     @cached_property
     def projection_matrix(self) -> FloatArray:
         """``(3, 4)`` matrix from homogeneous world points to homogeneous *ideal* pixels."""

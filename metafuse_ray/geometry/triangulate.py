@@ -102,25 +102,6 @@ def triangulate_robust(
     return result * world.scale + world.centre_3
 
 
-def reprojection_error(
-    points_N3: npt.ArrayLike, points_VN2: npt.ArrayLike, projections_V34: npt.ArrayLike
-) -> FloatArray:
-    """Return the distance between points and their reprojections.
-
-    Args:
-        points_N3: ``(N, 3)`` world points.
-        points_VN2: ``(V, N, 2)`` ideal pixels.
-        projections_V34: ``(V, 3, 4)`` projections.
-
-    Returns:
-        ``(V, N)`` pixels; NaN where either is NaN, infinite where the point is not in front.
-    """
-    projections = _oriented(np.asarray(projections_V34, dtype=np.float64))
-    world = np.asarray(points_N3, dtype=np.float64)
-    error_VN, _ = _errors(world, np.asarray(points_VN2, dtype=np.float64), projections)
-    return error_VN
-
-
 class _Problem(NamedTuple):
     """One chunk of points in the conditioned world."""
 

@@ -9,7 +9,7 @@ implementations behind it compute the same function.
 
 from __future__ import annotations
 
-from metafuse_ray.methods.metafuse.operator.dispatch import fuse, fusion_weights, implementations
+from metafuse_ray.methods.metafuse.operator.dispatch import fuse, implementations
 from metafuse_ray.methods.metafuse.operator.point import FusionPoint
 
-__all__ = ["FusionPoint", "fuse", "fusion_weights", "implementations"]
+__all__ = ["FusionPoint", "fuse", "implementations"]

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from metafuse_ray.geometry.epipolar import epipolar_distance, fundamental_matrix
+from metafuse_ray.geometry.epipolar import fundamental_matrix
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.methods.interface import hide_truth
 from metafuse_ray.methods.plus.crop_cameras import PX64
 from metafuse_ray.methods.plus.rig_calibration import calibrate_rig
 from metafuse_ray.samples.joints import image_px_per_crop_px
+from tests.support.geometry import epipolar_distance
 from tests.support.rigs import HD_LENS, ideal_pixels, random_rig
 from tests.support.sightings import four_views, task_of, walk
 
