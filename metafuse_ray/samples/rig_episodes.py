@@ -17,6 +17,7 @@ from metafuse_ray.errors import NotEnoughFramesError
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.samples.rig_batch import RigBatch, load_rig_batch, rig_rows, thinned
+from metafuse_ray.samples.time_blocks import time_blocks
 from metafuse_ray.seeds import generator
 from metafuse_ray.shards.blocks import TRAIN
 from metafuse_ray.shards.shards import ShardSet
@@ -100,9 +101,8 @@ class RigEpisodes:
         if len(clips) > 1:
             inside = clip_of == random.choice(clips)
         else:
-            _, order = np.unique(self.shards.samples.frame[rows], return_inverse=True)
-            block_N = _BLOCKS * order // (order.max(initial=0) + 1)
-            inside = block_N != random.integers(_BLOCKS)
+            block_of = time_blocks(self.shards.samples.frame[rows], _BLOCKS)
+            inside = block_of != random.integers(_BLOCKS)
         return rows[inside], rows[~inside]
 
     def period(self, rig: Sequence[str]) -> RigPeriod:

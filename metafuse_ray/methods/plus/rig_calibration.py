@@ -27,6 +27,7 @@ from metafuse_ray.methods.interface import RigTask, label_joints
 from metafuse_ray.methods.plus.crop_cameras import PX64
 from metafuse_ray.samples.joints import image_px_per_crop_px, own_joints
 from metafuse_ray.samples.rig_batch import RigBatch
+from metafuse_ray.samples.time_blocks import time_blocks
 
 _CONFIDENT = 0.65
 """Peaks below this share of a high peak are left out: they err together (see docs)."""
@@ -179,7 +180,8 @@ def _look(task: RigTask) -> _Sight:
     points, sigma, tail, unit = (np.concatenate(arrays, 1) for arrays in zip(*parts, strict=True))
     batches += [] if task.labelled is None else [task.labelled]
     times = np.concatenate([batch.time_B2 for batch in batches])
-    return _Sight(points, sigma, tail, unit, _blocks(times, len(points[0]) // len(times)))
+    block_N = np.repeat(time_blocks(times, _BLOCKS), len(points[0]) // len(times))
+    return _Sight(points, sigma, tail, unit, block_N)
 
 
 def _in_image(
@@ -191,10 +193,3 @@ def _in_image(
     unit_VN = np.repeat(image_px_per_crop_px(batch) * batch.crop_px / PX64, joints, axis=1)
     sigma_VN = sigma_VBJ.reshape(views, -1) * unit_VN
     return points.reshape(views, -1, 2), sigma_VN, np.full_like(sigma_VN, tail), unit_VN
-
-
-def _blocks(time_B2: np.ndarray, joints: int) -> np.ndarray:
-    """Number the block of time that every joint's sample is of, by equal shares of the times."""
-    _, order = np.unique(time_B2, axis=0, return_inverse=True)
-    order = order.reshape(-1)
-    return np.repeat(_BLOCKS * order // (order.max(initial=0) + 1), joints)
