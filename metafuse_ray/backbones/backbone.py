@@ -2,7 +2,7 @@
 
 Two lattices meet here. Ours lets pixel k of n cover an equal share of the crop (pixel areas align):
 its centre is crop coordinate ``(k + 0.5) * crop_px / n - 0.5``. A network has its own: BlazePose's
-pixel k lies at input coordinate ``4 k``. Rather than resample its heatmaps, we feed it a crop that
+pixel k lies at input coordinate ``4 k``. Instead of resampling its heatmaps, we feed it a crop that
 is shifted by the difference, so that its pixels fall on ours.
 """
 
@@ -44,7 +44,7 @@ class PoseBackbone(Protocol):
 def input_from_image(
     backbone: PoseBackbone, crop_from_image: np.ndarray, crop_px: int
 ) -> np.ndarray:
-    """Compose crop transforms with what the backbone's input size and lattice ask for.
+    """Compose crop transforms with the scale and shift of the backbone's input.
 
     Args:
         backbone: Where the crops go.

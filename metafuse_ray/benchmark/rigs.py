@@ -23,7 +23,7 @@ def rig_order(
     Args:
         cameras: Names to draw from.
         views: Cameras of a rig.
-        rigs: How many are wanted; the others follow as spares.
+        rigs: How many are wanted; the others follow, to fall back on.
         seed: The run's seed.
 
     Raises:
@@ -67,8 +67,8 @@ def labelled_rows(
 ) -> np.ndarray:
     """Draw the labelled samples of a rig: training rows that two or more of its views see.
 
-    They come from a few recordings (clips), as a lab labels them, and not from all over. Draws of
-    more samples contain those of fewer, as a person who labels on would have it.
+    They come from a few recordings (clips), as a lab labels them. Draws of more samples contain
+    those of fewer, as when a person goes on labelling.
 
     Args:
         shards: Where the rows are.
@@ -98,7 +98,7 @@ def labelled_rows(
     if settings.label_order == "scattered":
         parts = [random.permutation(rows[group]) for group in groups]
     else:
-        # Round and round: whoever starts late in a clip goes on at its beginning.
+        # Cyclic: a draw that starts late in a clip goes on at its beginning.
         parts = [np.roll(rows[group], -random.integers(group.sum())) for group in groups]
     return np.sort(np.concatenate(parts)[:frames])
 
@@ -112,7 +112,7 @@ def unlabelled_rows(
         shards: Where the rows are.
         rig: Names of its cameras.
         labelled: Rows of the labelled samples; at N = 0, of the one that would be the first.
-        most: Upper limit, by even thinning in time; labelled samples stay in any case.
+        most: Upper limit, by even thinning in time; labelled samples always stay.
     """
     rows = rig_rows(shards, rig, shards.rows(TRAIN))
     rows = rows[np.isin(shards.samples.clip[rows], shards.samples.clip[labelled])]

@@ -28,7 +28,7 @@ _ENOUGH = 1e-7
 """Relative fall of the cost below which the iteration stops."""
 _LARGEST_DAMPING = 1e8
 _TINY = 1e-12
-"""Added to diagonals: a world free to move has directions that nothing resists."""
+"""Added to diagonals: a world free to move has directions that no observation fixes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +252,7 @@ class _Problem:
         error = (pixels - self.points_VN2) * self.precision_VN[..., None]
         error = np.where((self.precision_VN > 0)[..., None] & ~behind[..., None], error, 0.0)
         squared = np.sum(np.square(error), axis=-1)
-        # A point behind a camera that saw it counts as a gross error, and pulls at nothing.
+        # A point behind a camera that saw it counts as a gross error, and has no gradient.
         squared = np.where(behind & (self.precision_VN > 0), 1e4 * self.scale_VN**2, squared)
         loss = self.scale_VN**2 * np.log1p(squared / self.scale_VN**2)
         cost = 0.5 * (float(loss.sum()) + self.prior.cost_of(views))

@@ -61,7 +61,7 @@ class Camera:
     height: int
 
     def __post_init__(self) -> None:
-        """Convert the arrays and refuse what no camera can be."""
+        """Convert the arrays and refuse impossible values."""
         for key, shape in (("K", (3, 3)), ("distortion", (5,)), ("R", (3, 3)), ("t", (3,))):
             object.__setattr__(self, key, self._checked_array(key, shape))
         for key in ("width", "height"):

@@ -47,7 +47,7 @@ def pair_fundamentals(
     for target, source in permutations(range(len(cameras)), 2):
         try:
             yield (target, source), fundamental_matrix(cameras[target], cameras[source])
-        except CalibrationError:  # one centre: no lines, and nothing to tell
+        except CalibrationError:  # a shared centre: no epipolar lines
             continue
 
 

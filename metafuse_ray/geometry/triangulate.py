@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float64]
 _CHUNK = 4096
 """Points worked on at a time, so that intermediates stay in the cache."""
 _HYPOTHESIS_VIEWS = 10
-"""Views a point draws its pair hypotheses from: 45 pairs at the most."""
+"""Most views that a point's pair hypotheses come from: 45 pairs."""
 _DEGENERATE = 1e-12
 """Determinant over mean eigenvalue cubed, about the squared angle between the rays."""
 
@@ -125,8 +125,8 @@ def _best_pair(problem: _Problem) -> tuple[FloatArray, FloatArray]:
     column = np.arange(count)
     best_N3, best_cost = np.full((count, 3), np.nan), np.full(count, np.inf)
     for first, second in combinations(_strongest_views(problem.weights_VN), 2):
-        # Unweighted: two rays meet wherever they meet, and a faint view must not make the
-        # system singular. Weights enter by the cost and the refinement.
+        # Unweighted: weights do not change where two rays meet, and a faint view must not make
+        # the system singular. Weights enter through the cost and the refinement.
         both = (problem.weights_VN[first, column] > 0) & (problem.weights_VN[second, column] > 0)
         normal = problem.rows_VN9[first, column] + problem.rows_VN9[second, column]
         candidate = _solve(normal * both[:, None])

@@ -1,4 +1,4 @@
-"""What of a recording becomes samples, and where their images are; all checked before any work."""
+"""The samples of a recording and where their images are, all checked before any work."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _find_images(
 
 
 def _check_sizes(rig: Rig, images: Mapping[str, Mapping[int, Path]], frame: int) -> None:
-    """Decode one image a camera: a wrong resolution shows now and not after minutes."""
+    """Decode one image a camera: a wrong resolution shows now, not after minutes."""
     for camera in rig.cameras:
         read_image(images[camera.name][frame], (camera.width, camera.height))
 

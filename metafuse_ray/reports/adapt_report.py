@@ -1,4 +1,4 @@
-"""What a person reads after adapting a rig: what was gained, and where everything lies."""
+"""The report after adapting a rig: what was gained, and where the files are."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rig_scores(
         adapted: The rig.
         test: Samples that it was not fitted to.
         settings: How 3D joints are found.
-        given: What the method was given of the calibration.
+        given: The calibration that the method was given.
 
     Returns:
         ``{"jdr": {group: percent, ..., "average": percent}, "mpjpe_mm": mm}``; NaN for what no
@@ -120,7 +120,7 @@ def choice_lines(stored: StoredRig) -> list[str]:
         )
     if made:
         lines.append(
-            "The held-out figures are those that the choice was made by, so a little flattering."
+            "The choice was made by these held-out figures, so they are slightly optimistic."
         )
     return lines
 
@@ -128,7 +128,7 @@ def choice_lines(stored: StoredRig) -> list[str]:
 def print_adapt_report(
     stored: StoredPlusRig | StoredRig, location: str, picture: Path | None
 ) -> None:
-    """Print the table, and last where everything lies, to standard output."""
+    """Print the table, and where the files are, to standard output."""
     console = Console(width=None if sys.stdout.isatty() else _CONSOLE_WIDTH)
     table = adapt_table(stored)
     if table.rows:

@@ -1,4 +1,4 @@
-"""Joints whose fusion is worth looking at, and the heatmaps that show it."""
+"""Examples of joints that fusion changed, and the heatmaps that show them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ WANTED = {"fixed": 4, "broken": 2, "found either way": 1, "missed either way": 1
 
 
 class ShowsFusion(Protocol):
-    """An adapted rig whose fusion can be looked at."""
+    """An adapted rig whose fusion can be drawn."""
 
     def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
         """Find the joints of samples: for the joint detection rate, and for triangulation."""
         ...
 
     def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what is brought to a view that sees a sample, and what it fuses to.
+        """Return what a view that sees a sample collects, and what it fuses to.
 
         (J, H, W) each.
         """
@@ -46,7 +46,7 @@ class Panel:
     """One picture of the sheet.
 
     Attributes:
-        view: Whose crop lies behind.
+        view: The view whose crop is drawn behind.
         heatmap: (h, w).
         truth_px: (2,) in crop pixels.
         found_px: (2,) highest pixel in crop pixels; NaN where the view sees nobody.

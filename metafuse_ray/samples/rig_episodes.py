@@ -1,4 +1,4 @@
-"""Training rigs and their episodes: what each may know of itself, and what it is judged on.
+"""Training rigs and their episodes: what is known of each, and what it is judged on.
 
 Every draw comes from (seed, rig), and for the query samples from (seed, round, index).
 """
@@ -24,16 +24,16 @@ from metafuse_ray.shards.shards import ShardSet
 
 _log = logging.getLogger(__name__)
 _BLOCKS = 3
-"""Where there is one clip alone, one in so many blocks of its time is what a rig is judged on."""
+"""Blocks of time that a single clip is cut into; a rig is judged on one of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class RigPeriod:
-    """A training rig as it would meet a method.
+    """A training rig as a method sees it.
 
     Attributes:
         unlabelled: Samples of the labelling period.
-        asked: Some of the samples to judge it on, whose detections alone it may look at.
+        asked: Some of the samples to judge it on; only their detections may be looked at.
         labelled: Some of ``unlabelled``, with noise on the labels; None where it has no labels.
         calibration: As given, with errors; None where none is.
         query_rows: Rows of the shards to judge it on, apart in time.
@@ -106,7 +106,7 @@ class RigEpisodes:
         return rows[inside], rows[~inside]
 
     def period(self, rig: Sequence[str]) -> RigPeriod:
-        """Draw what a rig knows of itself."""
+        """Draw what is known of a rig."""
         settings = self._settings
         rows, query_rows = self.split(rig)
         random = generator(self._seed, "rig period", *rig)

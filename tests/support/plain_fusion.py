@@ -1,4 +1,4 @@
-"""The fusion operator once more, as METHOD.md words it and without the package's code."""
+"""The fusion operator written again from METHOD.md, without the package's code."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def own_weight(batch: FusionBatch, self_weight: float) -> torch.Tensor:
 
 
 class NoFusion(ViewFusion):
-    """Every view for itself; to be blended with lambda = 1."""
+    """No fusion of views; to be blended with lambda = 1."""
 
     def transport(self, sources_VBJhw: torch.Tensor) -> torch.Tensor:
         """Carry nothing."""
@@ -75,7 +75,7 @@ class NaiveFuse(ViewFusion):
         """Multiply with the weights; the joints share them."""
         views, batch, joints = sources_VBJhw.shape[:3]
         sources_VRQ = sources_VBJhw.reshape(views, batch * joints, -1)
-        # One product whose gradient to the weights comes out once and in their own layout.
+        # One product: its gradient to the weights is computed once, in their own layout.
         carried_VPR = torch.bmm(self.weight_VPQ, sources_VRQ.mT)
         return carried_VPR.mT.reshape(views, batch, joints, *self.grid)
 

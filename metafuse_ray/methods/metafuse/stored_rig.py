@@ -1,4 +1,4 @@
-"""An adapted rig with all that its use needs to know: cameras, joints, grid, crop."""
+"""An adapted rig with all that is needed to use it: cameras, joints, grid, crop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from metafuse_ray.shapes import Grid
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StoredFacts:
-    """What the use of an adapted rig needs to know, whatever the method.
+    """What is needed to use an adapted rig of any method.
 
     Attributes:
         rig: The cameras, in the order of the views, as they were known before.
@@ -71,7 +71,7 @@ class StoredFacts:
 
 @dataclass(frozen=True, eq=False)
 class StoredRig(StoredFacts, AdaptedRig):
-    """A rig's affine fusion with all that its use needs to know."""
+    """A rig's affine fusion with all that is needed to use it."""
 
     def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
         """Find the joints of samples, with the lambda for 2D and with that for 3D.

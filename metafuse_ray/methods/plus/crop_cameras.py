@@ -1,7 +1,7 @@
 """A rig's cameras as seen from person crops: pinholes whose pixels are 1/64 of a crop.
 
-Evidence from several views is weighed in one length, whatever the grid and however far the person:
-the *px64*, 1/64 of the crop's side: a pixel of a 64 x 64 heatmap, whose coordinates it shares.
+Evidence from several views is weighed in one unit of length for any grid and any distance of the
+person: the *px64*, 1/64 of the crop's side. Its coordinates are those of a 64 x 64 heatmap.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float64]
 PX64 = 64
 """Side of the crop, px64."""
 _PROBES = np.stack(np.meshgrid([0.0, 0.5, 1.0], [0.0, 0.5, 1.0]), -1).reshape(-1, 2)
-"""Where a crop's lens is looked at, as shares of its sides."""
+"""Where a crop's lens is sampled, as shares of its sides."""
 
 
 def px64_from_grid(px: FloatArray, grid: tuple[int, int]) -> FloatArray:
@@ -30,7 +30,7 @@ def px64_from_grid(px: FloatArray, grid: tuple[int, int]) -> FloatArray:
 def ideal_from_px64(batch: RigBatch, rig: Rig) -> FloatArray:
     """Return the affines from px64 to ideal image pixels of every crop, ``(V, B, 3, 3)``.
 
-    A lens bends little across a crop: the best affine of nine of its points stands for it. Where
+    A lens bends little across a crop: the best affine of nine of its points replaces it. Where
     some lie beyond the lens model, the lens is left out.
 
     Args:

@@ -1,10 +1,10 @@
-"""What the other views say of a joint, and how far they and the calibration are to be believed.
+"""What the other views show of a joint, and how far they and the calibration can be trusted.
 
 Every view is reduced to the highest peaks of its heatmaps. A peak is a line in each other view;
-the first peaks of all views, triangulated robustly, are a point, and so are those of all but the
-view that is asked. How much a calibration is worth shows without any label, by how far confident
-peaks lie off each other's lines: over all samples at hand (the doubt that
-`metafuse_ray.methods.plus.rig_calibration` works out), and in the very sample that is fused.
+the first peaks of all views, triangulated robustly, are a point, and so are those of all views but
+the one to be fused. The error of a calibration shows without labels, as the distance of confident
+peaks from each other's lines: over all available samples (the doubt that
+`metafuse_ray.methods.plus.rig_calibration` computes), and in the sample that is fused.
 
 All lengths are in px64, 1/64 of a crop's side (`metafuse_ray.methods.plus.crop_cameras`).
 """
@@ -34,15 +34,15 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 MODES = 2
-"""Peaks of a heatmap that speak."""
+"""Peaks of a heatmap that are used."""
 WORST_DOUBT = 16.0
-"""px64: farther off is as bad, and so is a pair of which nothing is known."""
+"""px64: larger doubts, and unknown ones, count as this one."""
 INLIER = 5.0
 """px64: inlier threshold of the triangulated points (20 px of a crop of 256)."""
 _AGREE = 2.5
 """px64: standard deviation of the agreement of a view with a point."""
 _FEWEST = 5
-"""Joints in common that the doubt of a sample is worked out from."""
+"""Least number of common joints that the doubt of a sample is computed from."""
 _OUTSIDE = 1e3
 """px64: where a point that is not known is put."""
 
@@ -77,7 +77,7 @@ class Peaks:
 
     @property
     def trust(self) -> FloatArray:
-        """What a view's word weighs, (V, B, J): the square of its highest peak."""
+        """Weight of a view, (V, B, J): the square of its highest peak."""
         return np.square(self.height_VBJK[..., 0])
 
 
@@ -100,7 +100,7 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What the views of a rig say of each other's joints.
+    """What the views of a rig show of each other's joints.
 
     Attributes:
         peaks: What every view saw.
@@ -108,7 +108,7 @@ class Evidence:
             px64, of unit normal.
         doubt_VVB: Of every pair in every sample; 0 on the diagonal.
         every: The points that all views give.
-        others: The points that all views but the one that looks give.
+        others: The points that all views but the one to be fused give.
         world_BJ3: The points that all views give, in the rig's unit; NaN where not known.
         ideal_VB33: From px64 to ideal image pixels: see `ideal_from_px64`.
     """
@@ -123,11 +123,11 @@ class Evidence:
 
 
 def gather_evidence(batch: RigBatch, rig: Rig) -> Evidence:
-    """Work out what the views say of each other.
+    """Compute what the views show of each other's joints.
 
     Args:
         batch: Samples; their own rig and labels are not looked at.
-        rig: The calibration to believe.
+        rig: The calibration to use.
     """
     peaks = Peaks.of(batch)
     ideal_VB33 = ideal_from_px64(batch, rig)
@@ -181,8 +181,8 @@ def _sample_doubt(peaks: Peaks, lines_VVBJK3: FloatArray) -> FloatArray:
     reached_VVBJ = np.cumsum(weight_VVBJ, -1)
     middle = (reached_VVBJ >= reached_VVBJ[..., -1:] / 2).argmax(-1)
     found_VVB = np.take_along_axis(distance_VVBJ, middle[..., None], -1)[..., 0]
-    told_VVB = (weight_VVBJ > 0).sum(-1) >= _FEWEST
-    doubt_VVB = np.where(told_VVB, np.minimum(found_VVB, WORST_DOUBT), WORST_DOUBT)
+    known_VVB = (weight_VVBJ > 0).sum(-1) >= _FEWEST
+    doubt_VVB = np.where(known_VVB, np.minimum(found_VVB, WORST_DOUBT), WORST_DOUBT)
     doubt_VVB[np.arange(len(doubt_VVB)), np.arange(len(doubt_VVB))] = 0.0
     return doubt_VVB
 
@@ -210,9 +210,9 @@ def _points(
     there_VBJ2 = np.where(known_VBJ[..., None], there_VBJ2, _OUTSIDE).clip(-_OUTSIDE, _OUTSIDE)
     off_VBJ = np.linalg.norm(there_VBJ2 - peaks.first, axis=-1)
     agreeing_VBJ = trust_VBJ * np.exp(-np.square(off_VBJ / _AGREE) / 2) * known_VBJ
-    heard_VBJ = trust_VBJ * known_VBJ
-    total_B = heard_VBJ.sum((0, 2))
-    miss_B = (heard_VBJ * np.minimum(off_VBJ, WORST_DOUBT)).sum((0, 2)) / total_B.clip(1e-12)
+    used_VBJ = trust_VBJ * known_VBJ
+    total_B = used_VBJ.sum((0, 2))
+    miss_B = (used_VBJ * np.minimum(off_VBJ, WORST_DOUBT)).sum((0, 2)) / total_B.clip(1e-12)
     return Points(
         there_VBJ2,
         known_VBJ,

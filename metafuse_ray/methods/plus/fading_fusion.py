@@ -1,11 +1,11 @@
-"""Fuse a view's heatmaps with what the other views say, every voice fading with its doubt.
+"""Fuse a view's heatmaps with the other views' evidence; the weight of each term fades with doubt.
 
     fused = sum_k w_k E_k / sum_k w_k
 
 over the view's own heatmap (scaled to height 1), a ridge along the lines of every source's peaks,
 a Gaussian about the point of all views and one about the point of the others. The weights and
-spreads are power laws with meta-learned exponents: see `metafuse_ray.methods.plus.weights`. All of
-it is differentiable in those.
+spreads are power laws with meta-learned exponents: see `metafuse_ray.methods.plus.weights`. The
+result is differentiable in these exponents.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from metafuse_ray.methods.plus.weights import Scalars
 FAINT = 0.02
 """Added to heights before their logarithm is taken."""
 _LEAST = 1e-9
-"""Share of a peak that is as good as none."""
+"""Share of a peak that counts as none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,8 @@ class FadingFusion:
 
     Args:
         heatmaps_VBJhw: The views' own heatmaps.
-        evidence: What the views say of each other.
-        doubt_VV: Doubt of every pair over all samples at hand, px64.
+        evidence: What the views show of each other's joints.
+        doubt_VV: Doubt of every pair over all available samples, px64.
     """
 
     def __init__(self, heatmaps_VBJhw: Tensor, evidence: Evidence, doubt_VV: np.ndarray) -> None:
@@ -75,13 +75,13 @@ class FadingFusion:
         """Return one view's fused heatmaps.
 
         Args:
-            scalars: Meta-learned, or being so.
+            scalars: Meta-learned, or being learned.
             view: Which.
             stride: Only every so many-th pixel, as training does to save time.
 
         Returns:
-            (B, J, H, W) float32, of height 1 at most; where the view sees nobody, what the others
-            say.
+            (B, J, H, W) float32, of height 1 at most; where the view sees nobody, the evidence of
+            the others.
         """
         views, _, _, height, width = self._heatmaps_VBJhw.shape
         pixels = Pixels.of((height, width), stride)

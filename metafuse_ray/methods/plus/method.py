@@ -1,10 +1,10 @@
-"""MetaFuse+: calibrate the rig as far as it goes, then fuse with weights that fade with doubt.
+"""MetaFuse+: calibrate the rig as far as possible, then fuse with weights that fade with doubt.
 
-Published MetaFuse has labels teach the weights between fixed crop pixels. What is unknown about a
-new rig is its geometry, though: here labels and detections go into its calibration
-(`rig_calibration.py`), known crops carry it to every sample, and the frames around count too
-(`across_time.py`). What is meta-learned over rigs is where labels lie beside detections
-(`joint_offsets.py`) and, where asked for, how far to trust whom (`weights.py`).
+In published MetaFuse, labels teach the weights between fixed crop pixels. But what is unknown about
+a new rig is its geometry. So here labels and detections go into its calibration
+(`rig_calibration.py`), the known crops apply it to every sample, and the frames around are used too
+(`across_time.py`). Meta-learned over rigs are the offsets of labels from detections
+(`joint_offsets.py`) and, if asked for, the exponents of the weights (`weights.py`).
 """
 
 from __future__ import annotations
@@ -32,15 +32,14 @@ from metafuse_ray.samples.rig_batch import RigBatch
 
 _CHUNK = 32
 """Samples fused at a time."""
-_SILENT = -50.0
-"""Bias of a voice that is not heard."""
+_LEFT_OUT = -50.0
+"""Bias of a term that is left out."""
 _AROUND_SIGMA = 1.5
-"""px64: spread of what the frames around say; its height is their weight."""
+"""px64: spread of the term of the frames around; its height is their weight."""
 _FAINTEST = 0.02
-"""Weight below which they are not listened to."""
+"""Weight below which they are left out."""
 _FARTHEST = 8.0
-"""px64 that an offset moves a joint along each axis, at the most: one seen from close by is not
-known so well."""
+"""Most px64 that an offset moves a joint along each axis: near the camera it is less certain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +48,14 @@ class PlusRig:
 
     Attributes:
         scalars_S: In the order of `metafuse_ray.methods.plus.weights.START`.
-        calibration: What to fuse and triangulate with; None where nothing is known, and every
-            view stands alone.
+        calibration: What to fuse and triangulate with; None where it is unknown and every view
+            is used alone.
         doubt_VV: See `pair_doubt`.
         offsets_J3: From what the views agree on to what is labelled: see
             `metafuse_ray.methods.plus.joint_offsets`.
         origin: Where the calibration comes from: see `RigCalibration`.
         reason: Why it could not be refined or estimated; empty where it could.
-        across_time: Whether the frames before and after have a say.
+        across_time: Whether the frames before and after are used.
     """
 
     scalars_S: torch.Tensor
@@ -101,20 +100,20 @@ class PlusRig:
                 _moments(part, self.calibration, self._by_itself(part, self.calibration))
                 for part in around
             ]
-            _listen(batch, self.calibration, moments.steadied(others), fused_VBJHW)
+            _add_frames_around(batch, self.calibration, moments.steadied(others), fused_VBJHW)
         return fused_VBJHW
 
     def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the other views say together, and what a view fuses to, (J, H, W) each.
+        """Return the other views' evidence, and what a view fuses to, (J, H, W) each.
 
-        The frames around have their say in the second alone.
+        The frames around are used in the second only.
         """
         own_JHW = batch.heatmaps_VBJhw[view, row]
         if self.calibration is None:
             return torch.zeros_like(own_JHW), own_JHW
-        silent = {**by_name(self.scalars_S), "own_bias": torch.tensor(_SILENT)}
-        said = self._of_frame(batch.take(np.array([row])), self.calibration, silent)
-        return said[view, 0], self.heatmaps(batch)[view, row]
+        others = {**by_name(self.scalars_S), "own_bias": torch.tensor(_LEFT_OUT)}
+        fused = self._of_frame(batch.take(np.array([row])), self.calibration, others)
+        return fused[view, 0], self.heatmaps(batch)[view, row]
 
     def _by_itself(self, batch: RigBatch, calibration: Rig) -> torch.Tensor:
         scalars = by_name(self.scalars_S)
@@ -139,7 +138,7 @@ class PlusRig:
 
 @dataclass(frozen=True)
 class PlusMethod:
-    """Calibrate, and learn what the rig's labels call a joint.
+    """Calibrate, and learn where the rig's labels place each joint.
 
     Attributes:
         weights: Meta-learned, or set by hand.
@@ -171,9 +170,9 @@ class PlusMethod:
 
 
 def pair_doubt(doubt: PairDoubt) -> np.ndarray:
-    """Join what is wrong with a pair and what is open about it, (V, V) in px64; 0 on the diagonal.
+    """Combine a pair's residual and spread, (V, V) in px64; 0 on the diagonal.
 
-    Infinite where nothing can be told.
+    Infinite where unknown.
     """
     return np.hypot(doubt.residual_VV, doubt.spread_VV)
 
@@ -181,7 +180,7 @@ def pair_doubt(doubt: PairDoubt) -> np.ndarray:
 def shown_offsets(labelled: RigBatch, evidence: Evidence, rig: Rig) -> np.ndarray | None:
     """Return the offsets (B, J, 3) that labelled samples show; None where joints have no meaning.
 
-    Labels are triangulated, as the detections are: a world of its own does no harm.
+    Labels are triangulated as the detections are, so the calibration may have its own world.
     """
     if labelled.skeleton is None:
         return None
@@ -221,8 +220,10 @@ def _moments(batch: RigBatch, calibration: Rig, fused_VBJHW: torch.Tensor) -> Mo
     return Moments.of(batch, joints, triangulate_rig(here, joints, INLIER * batch.crop_px / PX64))
 
 
-def _listen(batch: RigBatch, calibration: Rig, around: Steadied, fused_VBJHW: torch.Tensor) -> None:
-    """Let the frames before and after have a say too, in place."""
+def _add_frames_around(
+    batch: RigBatch, calibration: Rig, around: Steadied, fused_VBJHW: torch.Tensor
+) -> None:
+    """Add the term of the frames before and after, in place."""
     if around.weight < _FAINTEST:
         return
     px64_VBJ2, known_VBJ = px64_from_world(

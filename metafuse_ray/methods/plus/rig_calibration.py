@@ -4,7 +4,7 @@
     found.rig, found.doubt.residual_VV, found.doubt.spread_VV
 
 A calibration that is given is refined, a missing one is estimated. Where that is not possible the
-result says so, and the method goes on with what there is. Nothing is drawn at random.
+result says so, and the method uses what is known. Nothing is drawn at random.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from metafuse_ray.samples.time_blocks import time_blocks
 _CONFIDENT = 0.65
 """Peaks below this share of a high peak are left out: they err together (see docs)."""
 _HIGH = 0.95
-"""Quantile of the peaks that is called a high one: backbones differ in their heights."""
+"""Quantile of the peaks that counts as a high peak: heights differ between backbones."""
 _DETECTION, _LABEL = (2.0, 0.5), (1.0, 4.0)
-"""Standard deviation, in px64, and tail (see `Observations`). Detections err alike
-for a while, so that each tells less than its error says, and some are gross; labels are neither."""
+"""Standard deviation, in px64, and tail (see `Observations`). Detections repeat their
+errors for a while, so each is worth less than its error suggests, and some are gross errors; labels
+have neither problem."""
 _BLOCKS = 4
 """Blocks of time that are left out in turn to judge a calibration."""
 
@@ -65,7 +66,7 @@ class RigCalibration:
 
 @dataclass(frozen=True, eq=False)
 class _Sight:
-    """Detections and labels of all samples at hand, in image pixels; NaN is not known.
+    """Detections and labels of all available samples, in image pixels; NaN is unknown.
 
     Attributes:
         points_VN2: Positions.
@@ -91,7 +92,7 @@ class _Sight:
 
 
 _FOUND: WeakKeyDictionary[RigTask, RigCalibration] = WeakKeyDictionary()
-"""Methods that differ in their weights alone meet the same task: it is calibrated once."""
+"""Methods that differ only in their weights get the same task: it is calibrated once."""
 
 
 def calibrate_rig(task: RigTask) -> RigCalibration:
@@ -162,7 +163,7 @@ def _placed(cameras: Sequence[Camera], views: Views) -> tuple[Camera, ...]:
 
 
 def _look(task: RigTask) -> _Sight:
-    """Gather confident detections of all samples at hand, and the labels."""
+    """Gather confident detections of all available samples, and the labels."""
     batches = [task.unlabelled] + ([] if task.asked is None else [task.asked])
     found = [own_joints(batch) for batch in batches]
     heights = np.concatenate([joints.peak_VBJ.ravel() for joints in found])
@@ -187,7 +188,7 @@ def _look(task: RigTask) -> _Sight:
 def _in_image(
     batch: RigBatch, crop_VBJ2: np.ndarray, sigma_VBJ: np.ndarray, tail: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return points (V, B J, 2), sigmas, tails and units; sigmas come in px64."""
+    """Return points (V, B J, 2), sigmas, tails and units; sigmas are given in px64."""
     views, _, joints = sigma_VBJ.shape
     points = apply_affine(invert_affine(batch.crop_from_image_VB23), crop_VBJ2)
     unit_VN = np.repeat(image_px_per_crop_px(batch) * batch.crop_px / PX64, joints, axis=1)

@@ -4,9 +4,9 @@ A grid of voxels about the person is scored by what the views see where a voxel 
 of known length tie the joints; dynamic programming over the tree finds the best voxels together.
 Then each joint's voxel is cut into a finer grid, again and again.
 
-Source: Qiu, Wang, Wang, Wang and Zeng, Cross View Fusion for 3D Human Pose Estimation (2019), whose
-limb lengths are true ones. Here they come from labelled frames, and of the first grid each joint
-keeps its best voxels alone.
+Source: Qiu, Wang, Wang, Wang and Zeng, Cross View Fusion for 3D Human Pose Estimation (2019), which
+uses true limb lengths. Here they come from labelled frames, and each joint keeps only its best
+voxels of the first grid.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KEPT = 60
 _ROUNDS = 6
 """Finer grids, of three points a direction and half the spacing of the one before: down to 2 mm."""
 _FAINT = 0.03
-"""Share of the highest score that a place without any heat gets: no joint is impossible there."""
+"""Score of a place where no view sees anything, as a share of the highest: not impossible."""
 
 
 def pictorial_joints(

@@ -64,7 +64,7 @@ def test_resampling_keeps_constants_and_positions(pixels: int) -> None:
     centres = (np.arange(64) + 0.5) / 64
     expected = (np.arange(pixels) + 0.5) / pixels
     inner = slice(1, -1)
-    # A box whose width is no whole number of pixels ripples by a tenth of one at the most.
+    # A box whose width is not a whole number of pixels ripples by at most a tenth of one.
     tolerance = 0.1 / 64 if pixels == 48 or pixels == 3 else 1e-6
     assert (matrix @ centres)[inner] == pytest.approx(expected[inner], abs=tolerance)
 

@@ -71,7 +71,7 @@ def test_a_method_looks_ahead_where_it_may(config: RunConfig, look_ahead: bool) 
     assert [batch is not None for batch in asked] == [look_ahead] * len(cells)
 
 
-def test_methods_that_calibrate_alike_go_together(config: RunConfig) -> None:
+def test_methods_with_the_same_calibration_go_together(config: RunConfig) -> None:
     shards = ShardSet.open(config.data.shards)
     cells = plan_cells(config, shards, shards)
     groups = together(cells)
@@ -123,9 +123,7 @@ def test_rows_around_are_of_the_same_people_and_clip(config: RunConfig, most: in
 
 
 @pytest.mark.parametrize("look_ahead", [True, False])
-def test_the_frames_around_are_listened_to_and_hold_no_truth(
-    config: RunConfig, look_ahead: bool
-) -> None:
+def test_the_frames_around_are_used_and_hold_no_truth(config: RunConfig, look_ahead: bool) -> None:
     shards = ShardSet.open(config.data.shards)
     settings = replace(config.evaluate, look_ahead=look_ahead, test_frames=3)
     samples = JudgedSamples.load(shards, shards.manifest.test_cameras[:3], settings)

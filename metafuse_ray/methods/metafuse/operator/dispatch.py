@@ -129,7 +129,7 @@ def _fastest(device: str) -> Sweeps:
 
 @functools.cache
 def _load(name: str, device: str) -> Sweeps | str:
-    """The implementation, or why it cannot be had."""
+    """The implementation, or why it is not available."""
     devices, make = _TABLE[name]
     if device not in devices:
         return f"made for {', '.join(devices)}"

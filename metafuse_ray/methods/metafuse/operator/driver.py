@@ -253,6 +253,6 @@ def _walk(
 
     if plan.padded.device.type == "cpu":
         run_lanes(len(lanes), work)
-    else:  # a device keeps itself busy
+    else:  # a device runs chunks in parallel by itself
         work(range(len(lanes)))
     return quads_L

@@ -5,12 +5,12 @@ is fixed, so results do not depend on threads. Contraction and reassociation wit
 allowed; NaN and infinities are honoured.
 
 A loop that gathers from one array while it stores to another is vectorised only when the compiler
-knows that the stores cannot change what is gathered. ``_read`` and ``_write`` tell it so through
+knows that the stores cannot change what is gathered. ``_read`` and ``_write`` state this through
 alias scopes (4 to 7 times faster than plain indexing). So nothing that ``_read`` reads may be
 written in the same kernel. Indices are not checked.
 
-All in one file and without closures: numba's cache on disk notices changes of this file alone, and
-never finds again what it stored for a closure.
+All in one file and without closures: numba's cache on disk notices changes of this file only, and
+never finds the code of a closure again.
 """
 
 from __future__ import annotations

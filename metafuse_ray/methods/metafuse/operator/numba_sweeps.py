@@ -1,4 +1,4 @@
-"""The CPU implementation with numba: no compiler needed, machine code cached on disk."""
+"""The CPU implementation with numba: needs no compiler, and caches machine code on disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def numba_sweeps() -> Sweeps:
         sweeps = NumbaSweeps(build(cache=True))
         _exercise(sweeps)
     except (RuntimeError, OSError) as error:
-        _LOG.info("numba code is compiled anew in each process: %s", error)
+        _LOG.info("numba code is compiled again in each process: %s", error)
         sweeps = NumbaSweeps(build(cache=False))
         _exercise(sweeps)
     return sweeps
@@ -114,7 +114,7 @@ def _axes(axes: Axes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _exercise(sweeps: Sweeps) -> None:
-    """Compile and run every sweep once, so that what fails fails here."""
+    """Compile and run every sweep once, so that failures show here."""
     warp = Warp(torch.zeros(5, 5), torch.zeros(1, 6))
     axes = Axes(torch.zeros(1), torch.zeros(1))
     pair, affine, quads = torch.zeros(1, 1), torch.zeros(1, 6), torch.zeros(5, 5, 4)

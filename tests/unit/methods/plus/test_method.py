@@ -1,4 +1,4 @@
-"""MetaFuse+: every voice says where the joint is, and fades where it cannot know."""
+"""MetaFuse+: every term is where the joint is, and fades where it is uncertain."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def test_cameras_of_one_centre_have_no_lines():
 def test_a_point_behind_a_camera_is_not_known_to_it():
     batch = exact_scene(9, samples=3)
     first, *rest = batch.rig.cameras
-    # Looking the other way, it has every joint at its back; the others still see them.
+    # It looks the other way and has every joint behind it; the others still see them.
     turned = replace(first, R=np.diag([-1.0, 1, -1]) @ first.R, t=np.diag([-1.0, 1, -1]) @ first.t)
     rig = replace(batch.rig, cameras=(turned, *rest))
     evidence = gather_evidence(hide_truth(batch, labels=True), rig)
     assert not evidence.others.known_VBJ[0].any()
 
 
-def test_a_view_that_sees_nobody_is_no_voice():
+def test_a_view_that_sees_nobody_adds_no_term():
     batch = exact_scene(2, samples=4, views=3)
     seen = batch.seen_VB.clone()
     seen[1, 2] = False
@@ -136,7 +136,7 @@ def test_every_view_stands_alone_where_nothing_can_be_known():
 
 def test_without_confidence_in_the_calibration_the_own_heatmap_remains():
     batch = exact_scene(5, samples=3)
-    # All other views say the mirrored place, and nothing is known of the calibration.
+    # All other views point to the mirrored place, and the doubt of the calibration is unknown.
     for view in (1, 2, 3):
         batch = with_false_peaks(batch, view, height=0.6)
     wrong = turn_cameras(batch.rig, 20.0, np.random.default_rng(1))

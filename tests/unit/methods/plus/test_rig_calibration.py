@@ -79,7 +79,7 @@ def test_labels_alone_calibrate_where_nothing_is_detected():
     assert true_errors(found.rig, batch).max() < 0.5
 
 
-def test_where_nothing_can_be_told_the_result_says_so():
+def test_where_nothing_can_be_estimated_the_result_says_so():
     batch = walk(four_views(), 6, 0.0)
     blank = replace(batch, heatmaps_VBJhw=torch.zeros_like(batch.heatmaps_VBJhw))
     nothing = calibrate_rig(task_of(blank, None))
