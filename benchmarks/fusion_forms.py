@@ -137,7 +137,7 @@ class PlainModel(nn.Module):
 def fuse_grid_sample(
     omega: torch.Tensor, theta: torch.Tensor, heatmaps: torch.Tensor
 ) -> torch.Tensor:
-    """The spatial transformer as one writes it."""
+    """The spatial transformer written plainly."""
     pixels, size = theta.shape[0], heatmaps.shape[2:]
     grid = functional.affine_grid(theta, [pixels, 1, *size], align_corners=False)
     maps = omega.expand(pixels, 1, *omega.shape)

@@ -211,7 +211,7 @@ def visible_share(case: Case) -> float:
 
 
 def reset_peak() -> None:
-    """Hand free memory back and start the record of the peak anew: it holds the timed run alone."""
+    """Release free memory and restart the record of the peak: it covers only the timed run."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -226,7 +226,7 @@ def memory_kb(field: str) -> int:
 
 
 def progress(text: str) -> None:
-    """Tell a waiting person."""
+    """Show progress."""
     print(text, file=sys.stderr, flush=True)
 
 

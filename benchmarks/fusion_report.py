@@ -80,7 +80,7 @@ _BEGIN, _END = "<!-- performance: begin -->", "<!-- performance: end -->"
 
 
 def renew_section(page: str, results: dict[str, Any]) -> str:
-    """A page with the text between its two performance marks made anew.
+    """A page with the text between its two performance marks replaced.
 
     Raises:
         ValueError: The page lacks the marks.

@@ -33,7 +33,7 @@ def section(name: str, evaluation: Path) -> str:
 
 
 def renew(page: str, name: str, text: str) -> str:
-    """Return the page with what stands between a section's marks made anew.
+    """Return the page with the text between a section's marks replaced.
 
     Raises:
         ValueError: The page lacks the marks.

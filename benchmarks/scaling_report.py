@@ -258,6 +258,6 @@ def _beyond(results: dict[str, Any], costs: Costs) -> str:
 
 
 def _round(number: int) -> int:
-    """To two digits: an extrapolation holds no more."""
+    """To two digits: an extrapolation is no more precise."""
     digits = max(0, int(math.log10(number)) - 1)
     return round(number, -digits)

@@ -13,7 +13,7 @@ class MetaFuseError(Exception):
     """Base of every error that this package raises on purpose.
 
     Args:
-        message: One line for the person at the keyboard, remedy included.
+        message: One line for the user, with the remedy.
         **fields: Plain, picklable facts (``path``, ``pair``, ``round``, ``count`` ...), kept in
             ``fields`` and readable as attributes.
     """

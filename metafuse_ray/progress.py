@@ -30,7 +30,7 @@ def track(
     size: Callable[[T], int] | None = None,
     every_s: float = 10.0,
 ) -> Generator[T, None, None]:
-    """Yield the items of ``iterable`` and show how far it is, and when it will end.
+    """Yield the items of ``iterable`` and show the progress and the time left.
 
     Args:
         iterable: The work; its items are passed on as they come.

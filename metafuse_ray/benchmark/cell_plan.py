@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from metafuse_ray.benchmark.cells import Cell
-from metafuse_ray.benchmark.rigs import count_labelled, has_test_rows, rig_order
+from metafuse_ray.benchmark.rigs import count_labelled, has_judged_rows, rig_order
 from metafuse_ray.benchmark.settings import Calibration, EvaluateConfig
 from metafuse_ray.benchmark.setup import Setup
 from metafuse_ray.errors import NotEnoughFramesError
@@ -91,7 +91,7 @@ def _rigs_with_frames(
 
     def fits(rig: tuple[str, ...], frames: int) -> bool:
         enough = count_labelled(shards, rig) >= max(frames, 1)
-        return enough and has_test_rows(test_shards, rig, whole)
+        return enough and has_judged_rows(test_shards, rig, whole)
 
     drawn: list[tuple[str, ...]] = []
     sizes = sorted(wanted.labelled_frames)

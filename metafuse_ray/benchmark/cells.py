@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from metafuse_ray.benchmark.judged_samples import TestSamples
+from metafuse_ray.benchmark.judged_samples import JudgedSamples
 from metafuse_ray.benchmark.positions import position_errors
 from metafuse_ray.benchmark.rig_task import make_task
 from metafuse_ray.benchmark.settings import Calibration
@@ -97,7 +97,7 @@ class CellWorker:
         self._setups = setups
         self._weights = weights
         self._shards = lru_cache(maxsize=None)(self._open_shards)
-        self._test = lru_cache(maxsize=1)(self._load_test)
+        self._test = lru_cache(maxsize=1)(self._load_judged)
         self._own = lru_cache(maxsize=1)(self._found_alone)
         self._task = lru_cache(maxsize=1)(self._make_task)
 
@@ -161,13 +161,13 @@ class CellWorker:
     def _open_shards(self, data: str, fold: int) -> ShardSet:
         return open_shards(self._setups[data].data, fold)
 
-    def _load_test(self, data: str, fold: int, rig: tuple[str, ...]) -> TestSamples:
+    def _load_judged(self, data: str, fold: int, rig: tuple[str, ...]) -> JudgedSamples:
         setup = self._setups[data]
         other = setup.data.test_shards
         shards = self._shards(data, fold)
         if other:
             shards = ShardSet.open(other, setup.data.cache_dir)
-        return TestSamples.load(shards, rig, setup.samples, whole=other is not None)
+        return JudgedSamples.load(shards, rig, setup.samples, whole=other is not None)
 
 
 def task_of(cell: Cell) -> Cell:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metafuse_ray.benchmark.rigs import rows_around, test_rows
+from metafuse_ray.benchmark.rigs import judged_rows, rows_around
 from metafuse_ray.methods.interface import AcrossTime, AdaptedMethod, hide_truth
 from metafuse_ray.samples.joints import Joints2D
 from metafuse_ray.samples.rig_batch import RigBatch, load_rig_batch
@@ -19,7 +19,7 @@ _CHUNK = 64
 
 
 @dataclass(frozen=True, eq=False)
-class TestSamples:
+class JudgedSamples:
     """Test samples of a rig.
 
     Attributes:
@@ -29,7 +29,6 @@ class TestSamples:
         rows_around: Rows of the frames before and after, for methods that listen to these.
     """
 
-    __test__ = False  # no test, whatever pytest makes of the name
     batch: RigBatch
     shards: ShardSet
     rig: tuple[str, ...]
@@ -38,13 +37,13 @@ class TestSamples:
     @classmethod
     def load(
         cls, shards: ShardSet, rig: tuple[str, ...], settings: SamplesConfig, *, whole: bool
-    ) -> TestSamples:
+    ) -> JudgedSamples:
         """Read them: of the test part, or of all (``whole``) of ``data.test_shards``.
 
         Raises:
-            NotEnoughFramesError: See `test_rows`.
+            NotEnoughFramesError: See `judged_rows`.
         """
-        rows = test_rows(shards, rig, settings.test_frames, whole)
+        rows = judged_rows(shards, rig, settings.test_frames, whole)
         most = settings.around_frames if settings.look_ahead else 0
         around = np.setdiff1d(rows_around(shards, rig, rows, most, whole), rows)
         return cls(load_rig_batch(shards, rig, rows), shards, rig, around)

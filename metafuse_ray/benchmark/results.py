@@ -14,7 +14,7 @@ from metafuse_ray.benchmark.cells import JDR_GROUPS, Cell, CellResult
 
 JDR_COLUMNS = (*JDR_GROUPS, "average")
 ESTIMATED = "estimated"
-"""What rows say for a calibration that was not given."""
+"""Shown in rows whose calibration was not given."""
 
 
 class RowKey(NamedTuple):

@@ -23,7 +23,7 @@ def rig_order(
     Args:
         cameras: Names to draw from.
         views: Cameras of a rig.
-        rigs: How many are wanted; the others follow as spares.
+        rigs: How many are wanted; the others follow, to fall back on.
         seed: The run's seed.
 
     Raises:
@@ -52,8 +52,8 @@ def count_labelled(shards: ShardSet, rig: Sequence[str]) -> int:
     return len(rig_rows(shards, rig, shards.rows(TRAIN)))
 
 
-def has_test_rows(shards: ShardSet, rig: Sequence[str], whole: bool) -> bool:
-    """Whether a rig has a test sample; see `test_rows`."""
+def has_judged_rows(shards: ShardSet, rig: Sequence[str], whole: bool) -> bool:
+    """Whether a rig has a test sample; see `judged_rows`."""
     rows = np.arange(shards.manifest.rows) if whole else shards.rows(TEST)
     return len(rig_rows(shards, rig, rows)) > 0
 
@@ -67,8 +67,8 @@ def labelled_rows(
 ) -> np.ndarray:
     """Draw the labelled samples of a rig: training rows that two or more of its views see.
 
-    They come from a few recordings (clips), as a lab labels them, and not from all over. Draws of
-    more samples contain those of fewer, as a person who labels on would have it.
+    They come from a few recordings (clips), as a lab labels them. Draws of more samples contain
+    those of fewer, as when a person goes on labelling.
 
     Args:
         shards: Where the rows are.
@@ -98,7 +98,7 @@ def labelled_rows(
     if settings.label_order == "scattered":
         parts = [random.permutation(rows[group]) for group in groups]
     else:
-        # Round and round: whoever starts late in a clip goes on at its beginning.
+        # Cyclic: a draw that starts late in a clip goes on at its beginning.
         parts = [np.roll(rows[group], -random.integers(group.sum())) for group in groups]
     return np.sort(np.concatenate(parts)[:frames])
 
@@ -112,14 +112,14 @@ def unlabelled_rows(
         shards: Where the rows are.
         rig: Names of its cameras.
         labelled: Rows of the labelled samples; at N = 0, of the one that would be the first.
-        most: Upper limit, by even thinning in time; labelled samples stay in any case.
+        most: Upper limit, by even thinning in time; labelled samples always stay.
     """
     rows = rig_rows(shards, rig, shards.rows(TRAIN))
     rows = rows[np.isin(shards.samples.clip[rows], shards.samples.clip[labelled])]
     return np.union1d(thinned(rows, most), labelled)
 
 
-def test_rows(shards: ShardSet, rig: Sequence[str], most: int, whole: bool) -> np.ndarray:
+def judged_rows(shards: ShardSet, rig: Sequence[str], most: int, whole: bool) -> np.ndarray:
     """Return the test samples of a rig, evenly thinned in time to at most ``most``.
 
     Args:
@@ -152,7 +152,7 @@ def rows_around(
         rig: Names of its cameras.
         rows: Of the samples, in ascending order.
         most: Frames to each side, of those that the shards have.
-        whole: See `test_rows`.
+        whole: See `judged_rows`.
     """
     every = np.arange(shards.manifest.rows) if whole else shards.rows(TEST)
     samples = shards.samples

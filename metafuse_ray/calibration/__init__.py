@@ -1,1 +1,1 @@
-"""Finding a rig's cameras, and how far they are to be doubted."""
+"""Calibration of a rig, and how uncertain it is."""

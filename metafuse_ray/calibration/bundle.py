@@ -28,7 +28,7 @@ _ENOUGH = 1e-7
 """Relative fall of the cost below which the iteration stops."""
 _LARGEST_DAMPING = 1e8
 _TINY = 1e-12
-"""Added to diagonals: a world free to move has directions that nothing resists."""
+"""Added to diagonals: a world free to move has directions that no observation fixes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,6 @@ class Bundle:
         views: The cameras.
         points_N3: The points; NaN where fewer than two views have one.
         cost: Robust cost, prior included: about half the number of residuals where all is well.
-        residual_VN: Reprojection errors in units of the sigma; NaN where there is no point.
         variance_VC: Variance of each camera's `PARAMETERS` were the observations independent;
             0 for what is certain. In a free world it is that of the least certain frame.
         prior: What was believed of the cameras.
@@ -123,7 +122,6 @@ class Bundle:
     views: Views
     points_N3: FloatArray
     cost: float
-    residual_VN: FloatArray
     variance_VC: FloatArray
     prior: Prior
 
@@ -254,7 +252,7 @@ class _Problem:
         error = (pixels - self.points_VN2) * self.precision_VN[..., None]
         error = np.where((self.precision_VN > 0)[..., None] & ~behind[..., None], error, 0.0)
         squared = np.sum(np.square(error), axis=-1)
-        # A point behind a camera that saw it counts as a gross error, and pulls at nothing.
+        # A point behind a camera that saw it counts as a gross error, and has no gradient.
         squared = np.where(behind & (self.precision_VN > 0), 1e4 * self.scale_VN**2, squared)
         loss = self.scale_VN**2 * np.log1p(squared / self.scale_VN**2)
         cost = 0.5 * (float(loss.sum()) + self.prior.cost_of(views))
@@ -327,14 +325,11 @@ class _Problem:
         """Return the state with every point in its place."""
         points = np.full((len(self.used_N), 3), np.nan)
         points[self.used_N] = state.points_N3
-        residual = np.full((len(self.precision_VN), len(self.used_N)), np.nan)
-        known = self.precision_VN > 0
-        residual[:, self.used_N] = np.where(known, np.sqrt(state.squared_VN), np.nan)
         try:
             variance = np.diag(np.linalg.inv(self._reduced(state, 0.0).matrix_FF))
         except np.linalg.LinAlgError:
             variance = np.full(int((self.prior.sigma_VC > 0).sum()), np.inf)
-        return Bundle(state.views, points, state.cost, residual, self._spread(variance), self.prior)
+        return Bundle(state.views, points, state.cost, self._spread(variance), self.prior)
 
 
 def _block_diagonal(blocks_VCC: FloatArray) -> FloatArray:

@@ -1,9 +1,9 @@
-"""Calibrate a rig from what its views detected: from nothing, or from a calibration that may err.
+"""Calibrate a rig from its views' detections, with or without a calibration to start from.
 
     found = self_calibrate(seen, [(1920, 1080)] * 4)       # scale and frame of its own
     found = refine(seen, rig.cameras)                      # in the given world
 
-Both adjust cameras and points to confident detections and to whatever labels there are, by
+Both adjust cameras and points to confident detections and to labels, if there are any, by
 `metafuse_ray.calibration.bundle`.
 """
 
@@ -74,7 +74,7 @@ def self_calibrate(
     image_sizes: Sequence[tuple[int, int]],
     settings: CalibrateSettings | None = None,
 ) -> Bundle:
-    """Calibrate a rig of which nothing is known: several starts, the best robust fit wins.
+    """Calibrate a rig without a calibration to start from: of several starts, the best fit wins.
 
     Square pixels and no lens distortion are assumed, the principal point near the image's centre
     and the focal length somewhere about the starts.
@@ -88,7 +88,7 @@ def self_calibrate(
         The rig in a world of its own, of size 1: scale and frame are not known.
 
     Raises:
-        CalibrationError: The views have too little in common to tell.
+        CalibrationError: The views have too few points in common.
     """
     settings = settings or CalibrateSettings()
     sizes = np.asarray(image_sizes, dtype=np.float64)
@@ -123,11 +123,11 @@ def self_calibrate(
 def refine(
     seen: Observations, cameras: Sequence[Camera], settings: CalibrateSettings | None = None
 ) -> Bundle:
-    """Correct the rotations and places of given cameras as far as the observations ask for it.
+    """Correct the rotations and positions of given cameras as far as the observations require.
 
-    How far the given calibration may err is estimated from how far the cameras want to go
-    (empirical Bayes): where that is no more than noise would explain, next to nothing moves; where
-    it is degrees, the observations take over. The world stays that of the given cameras.
+    The error of the given calibration is estimated from how far the observations move the cameras
+    (empirical Bayes). Where noise explains that, almost nothing moves; where it is degrees, the
+    observations decide. The world stays that of the given cameras.
 
     Args:
         seen: Detections and labels in *ideal* pixels of the given cameras.
@@ -166,7 +166,7 @@ def refine(
 
 
 def refit(seen: Observations, found: Bundle, settings: CalibrateSettings | None = None) -> Bundle:
-    """Adjust a calibration to other observations: under its prior, starting where it stands."""
+    """Adjust a calibration to other observations: under its prior, from its present values."""
     settings = settings or CalibrateSettings()
     return _settled(
         thinned_but_labels(seen, settings.points),
@@ -183,10 +183,10 @@ def thinned(seen: Observations, most: int) -> Observations:
 
 
 def thinned_but_labels(seen: Observations, most: int) -> Observations:
-    """Thin out, but for points that are never grossly wrong, labels.
+    """Thin out, but keep points that are never grossly wrong: labels.
 
-    They get up to half of the places. Not for few points: labels often come from one moment, and
-    what is seen there alone tells a calibration from a wrong one badly.
+    Labels get up to half of the places. Not for choosing among starts on few points: labels often
+    come from one moment, which is too little to tell a good calibration from a wrong one.
     """
     is_sure = np.zeros(seen.points_VN2.shape[1], bool)
     if seen.tail_VN is not None:
@@ -209,7 +209,7 @@ def _settled(
     scales: Sequence[float],
     iterations: int = 12,
 ) -> Bundle:
-    """Adjust with one loss after the other, the points triangulated afresh before each."""
+    """Adjust with one loss after the other, the points triangulated again before each."""
     known = seen.known
     weights = np.where(known, 1 / np.square(np.where(known, seen.sigma_VN, 1.0)), 0.0)
     found: Bundle | None = None

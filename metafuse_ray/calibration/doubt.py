@@ -1,13 +1,13 @@
-"""How far a rig's calibration is to be doubted, pair by pair, judged without any truth.
+"""The doubt of a rig's calibration, pair by pair, estimated without ground truth.
 
-Two figures that say different things, both in a unit of the caller's (such as a heatmap pixel):
+Two different figures, both in a unit of the caller's (such as a heatmap pixel):
 
 - the *residual*, how far detections lie from the epipolar lines of the other view, judged on
-  blocks of time that the calibration was not adjusted to. It holds everything that is wrong:
-  detector, geometry, lens. Nothing of it is known where the calibration was just given;
+  blocks of time that the calibration was not adjusted to. It contains every error: of
+  detector, geometry and lens. A calibration that was only given is judged on all of the time;
 - the *spread*, the standard error of the lines themselves, by the jackknife: how far they move
-  when one block of time after the other is left out. It holds what too few detections leave open,
-  errors that last for a while included, but no error that every block repeats.
+  when one block of time after the other is left out. It contains what too few detections leave
+  uncertain, with errors that last for a while, but no error that every block repeats.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class PairDoubt:
 
     Attributes:
         residual_VV: Median distance of a point from its epipolar line; infinite where a pair
-            shares too few points to tell.
-        spread_VV: Standard error of the lines' places; infinite where it cannot be told, 0 where
+            shares too few points.
+        spread_VV: Standard error of the lines' places; infinite where it is unknown, 0 where
             nothing was adjusted.
         shared_VV: Points that both views have.
     """
@@ -48,7 +48,7 @@ class PairDoubt:
 
 
 def doubt_given(seen: Observations, unit_VN: FloatArray, cameras: Sequence[Camera]) -> PairDoubt:
-    """Judge a calibration that was adjusted to nothing.
+    """Judge a calibration that was not adjusted to the observations.
 
     Args:
         seen: Ideal pixels.
@@ -70,8 +70,8 @@ def doubt_adjusted(
     Args:
         seen: Ideal pixels.
         unit_VN: Pixels of one unit at every point.
-        block_N: Which block of time a point is of; blocks should be long enough not to repeat
-            each other, and a few are enough.
+        block_N: Which block of time a point is of; blocks should be so long that they do
+            not repeat each other; a few are enough.
         cameras: Adjusted to all of them.
         refit: Called once a block, with the points of this block hidden.
     """
@@ -100,7 +100,7 @@ def _doubt(distance_VVN: FloatArray, moved_KVVN: FloatArray | None) -> PairDoubt
 
 
 def _median(values_VVN: FloatArray, told_VV: npt.NDArray[np.bool_]) -> FloatArray:
-    """Median of a pair, both directions together; 0 on the diagonal, infinite where not told."""
+    """Median of a pair, both directions together; 0 on the diagonal, infinite where unknown."""
     views = len(values_VVN)
     result = np.where(np.eye(views, dtype=bool), 0.0, np.inf)
     for target in range(views):

@@ -1,4 +1,4 @@
-"""A rig from nothing: essential matrices of camera pairs, to which the other views are added.
+"""A first calibration: essential matrices of camera pairs, to which other views are added.
 
 Guesses of the focal length stand in for the intrinsics; `metafuse_ray.calibration.calibrate`
 adjusts what comes out and keeps what fits best.
@@ -63,7 +63,7 @@ def first_guesses(seen: Observations, K_V33: FloatArray, most: int) -> Iterator[
         most: Camera pairs to start from; those come first in which most points agree.
 
     Source: Hartley and Zisserman, 9.6; Nister 2004 for the essential matrix, by OpenCV's RANSAC,
-    which seeds itself alike every time.
+    which always uses the same seed.
     """
     flat = _Flat.of(seen, K_V33)
     pairs = combinations(range(len(K_V33)), 2)

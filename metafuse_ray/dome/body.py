@@ -55,7 +55,7 @@ def channel(name: str) -> slice:
 
 
 def within_limits(angles: np.ndarray) -> np.ndarray:
-    """Return a copy of an angle table clipped to what a body can do."""
+    """Return a copy of an angle table clipped to a body's range of motion."""
     clipped = angles.copy()
     for name, (low, high) in _LIMITS.items():
         columns = channel(name)
@@ -65,7 +65,7 @@ def within_limits(angles: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Body:
-    """Bone lengths of one person in centimetres; both sides are alike."""
+    """Bone lengths of one person in centimetres; both sides are the same."""
 
     thigh: float
     shank: float

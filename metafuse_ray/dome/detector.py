@@ -115,7 +115,7 @@ def detect(
         truth_FPJ2: True places in each person's own crop, as shares of its side.
         tempting_FPQ2: Places, in the same crop, of the 19 joints of everyone (Q = 19 P).
         hidden: What hides each joint.
-        inside_FPJ: Whether the joint lies inside the image; beyond it there is nothing to see.
+        inside_FPJ: Whether the joint lies inside the image; beyond it nothing is seen.
         skeleton: Joint order of J.
         frames_a_second: Frames of the clip a second.
         occlusion_strength: 0 ignores occlusion, 1 is as measured.

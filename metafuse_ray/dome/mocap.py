@@ -212,7 +212,7 @@ def _test_subjects(takes: list[Take], share: float, seed: int) -> set[str]:
     chosen: list[frozenset[str]] = []
     for number in generator(seed, "mocap subjects").permutation(len(order)):
         taken = sum(frames[group] for group in chosen)
-        # Take what brings the total closer to the share, and never everyone.
+        # Take what brings the total closer to the share, but never everyone.
         if len(chosen) < len(order) - 1 and taken + frames[order[number]] / 2 <= wanted:
             chosen.append(order[number])
     if not chosen:

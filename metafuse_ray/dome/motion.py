@@ -1,4 +1,4 @@
-"""What moves in the dome: clips of poses, whatever their source."""
+"""What moves in the dome: clips of poses from any source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Clip:
         index: Its number; with the seed it determines everything in the clip.
         split: `TRAIN` or `TEST`.
         subjects: Who moves: no subject is in clips of both splits, where motion has subjects.
-        takes: The source's own address of each person's motion.
+        takes: The source's own number of each person's motion.
     """
 
     index: int

@@ -1,4 +1,4 @@
-"""The 3D poses of a Panoptic recording as motion: several people, missing joints and all."""
+"""The 3D poses of a Panoptic recording as motion, with several people and missing joints."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from metafuse_ray.shards.settings import DataConfig
 
 @dataclass(frozen=True, eq=False)
 class DomePlan:
-    """Everything that determines a simulated shard set; filming is all that is left to do."""
+    """Everything that determines a simulated shard set, ready to be filmed."""
 
     settings: SimulateConfig
     data: DataConfig
@@ -98,7 +98,7 @@ class Shots(Mapping[str, CameraBlock]):
 
     def pieces(self, name: str, rows: int) -> Iterator[CameraBlock]:
         """Film the clip with one camera, a number of rows at a time: heatmaps fill memory."""
-        if not len(self._rows[0]):  # nobody there, or nobody of whom enough is known
+        if not len(self._rows[0]):  # nobody there, or nobody with enough known joints
             return
         plan = self._plan
         rng = generator(plan.seed, "detector", self._clip.index, name)
@@ -144,7 +144,7 @@ def _rig(settings: SimulateConfig, data: DataConfig, seed: int) -> Rig:
 
 
 def _labelled_rows(poses: Poses) -> tuple[np.ndarray, np.ndarray]:
-    """(frame, person) of every sample: people of whom at least two joints are known."""
+    """(frame, person) of every sample: people with at least two known joints."""
     known = np.isfinite(poses.joints_world).all(-1).sum(-1)
     return tuple(np.nonzero(known >= 2))  # type: ignore[return-value]
 

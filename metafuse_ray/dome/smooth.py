@@ -75,7 +75,7 @@ def correlated_noise(
 def drifting_noise(
     rng: np.random.Generator, frames: int, shape: tuple[int, ...], frames_a_second: float
 ) -> np.ndarray:
-    """Draw noise as detectors have it: part lasting seconds, part a moment, part a single frame.
+    """Draw noise as detectors have it: parts last seconds, a moment, or a single frame.
 
     The mixture gives the correlations that errors and peaks of a real detector have (BlazePose,
     30 Hz): about 0.8 after a frame, 0.5 after ten, 0.3 after thirty.

@@ -61,7 +61,7 @@ class Camera:
     height: int
 
     def __post_init__(self) -> None:
-        """Convert the arrays and refuse what no camera can be."""
+        """Convert the arrays and refuse impossible values."""
         for key, shape in (("K", (3, 3)), ("distortion", (5,)), ("R", (3, 3)), ("t", (3,))):
             object.__setattr__(self, key, self._checked_array(key, shape))
         for key in ("width", "height"):
@@ -92,10 +92,6 @@ class Camera:
         NaN where no point within the range of the lens model maps to the pixel.
         """
         return self._pixels(undistort_normalised(self._normalised(points_px), *self._lens))
-
-    def distort(self, ideal_px: npt.ArrayLike) -> FloatArray:
-        """Turn ideal pixels ``(..., 2)`` into image pixels ``(..., 2)``: undoes ``undistort``."""
-        return self._pixels(distort_normalised(self._normalised(ideal_px), *self._lens))
 
     @cached_property
     def projection_matrix(self) -> FloatArray:

@@ -47,7 +47,7 @@ def pair_fundamentals(
     for target, source in permutations(range(len(cameras)), 2):
         try:
             yield (target, source), fundamental_matrix(cameras[target], cameras[source])
-        except CalibrationError:  # one centre: no lines, and nothing to tell
+        except CalibrationError:  # a shared centre: no epipolar lines
             continue
 
 
@@ -67,25 +67,6 @@ def epipolar_line(fundamental: npt.ArrayLike, points_px: npt.ArrayLike) -> Float
     norm = np.linalg.norm(line[..., :2], axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(norm > 0, line / norm, np.nan)
-
-
-def epipolar_distance(
-    fundamental: npt.ArrayLike, target_px: npt.ArrayLike, source_px: npt.ArrayLike
-) -> FloatArray:
-    """Return the symmetric epipolar distance of correspondences.
-
-    Args:
-        fundamental: ``(3, 3)`` as from ``fundamental_matrix``.
-        target_px: ``(..., 2)`` ideal pixels of the target view.
-        source_px: ``(..., 2)`` ideal pixels of the source view.
-
-    Returns:
-        ``(...,)`` mean of the distance in the source and in the target view, pixels.
-    """
-    matrix = np.asarray(fundamental, dtype=np.float64)
-    in_source = np.sum(epipolar_line(matrix, target_px) * homogeneous(source_px), axis=-1)
-    in_target = np.sum(epipolar_line(matrix.T, source_px) * homogeneous(target_px), axis=-1)
-    return (np.abs(in_source) + np.abs(in_target)) / 2
 
 
 def _cross_matrix(v: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from metafuse_ray.geometry.rig import Rig
 def turn_cameras(rig: Rig, degrees: float, random: np.random.Generator) -> Rig:
     """Turn every camera about its own centre by an angle, each about a random axis.
 
-    The axes are the same for every angle where the generator is.
+    Generators of one state give the same axes for every angle.
 
     Args:
         rig: The true rig.
@@ -30,10 +30,10 @@ def turn_cameras(rig: Rig, degrees: float, random: np.random.Generator) -> Rig:
 
 
 def align_rig(estimated: Rig, true: Rig) -> Rig:
-    """Bring an estimated rig, of a world of its own, into the true world, by a similarity.
+    """Bring an estimated rig from its own world into the true one, by a similarity.
 
-    The similarity is the one that lays the cameras on each other: the mean of their relative
-    rotations, and scale and shift by least squares over their centres. No joint takes part.
+    The similarity is the one that aligns the cameras: the mean of their relative
+    rotations, and scale and shift by least squares over their centres. No joint is used.
 
     Args:
         estimated: Cameras in the order of ``true``.

@@ -1,4 +1,4 @@
-"""The pencil of epipolar lines: one number a pixel that says on which line of the pair it lies.
+"""The pencil of epipolar lines: one number a pixel, which line of the pair it lies on.
 
 All pixels on an epipolar line of the target view correspond to one line of the source view. Both
 views' pixels get the angle of their line in the source view's pencil, so that "the maximum along

@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float64]
 _CHUNK = 4096
 """Points worked on at a time, so that intermediates stay in the cache."""
 _HYPOTHESIS_VIEWS = 10
-"""Views a point draws its pair hypotheses from: 45 pairs at the most."""
+"""Most views that a point's pair hypotheses come from: 45 pairs."""
 _DEGENERATE = 1e-12
 """Determinant over mean eigenvalue cubed, about the squared angle between the rays."""
 
@@ -102,25 +102,6 @@ def triangulate_robust(
     return result * world.scale + world.centre_3
 
 
-def reprojection_error(
-    points_N3: npt.ArrayLike, points_VN2: npt.ArrayLike, projections_V34: npt.ArrayLike
-) -> FloatArray:
-    """Return the distance between points and their reprojections.
-
-    Args:
-        points_N3: ``(N, 3)`` world points.
-        points_VN2: ``(V, N, 2)`` ideal pixels.
-        projections_V34: ``(V, 3, 4)`` projections.
-
-    Returns:
-        ``(V, N)`` pixels; NaN where either is NaN, infinite where the point is not in front.
-    """
-    projections = _oriented(np.asarray(projections_V34, dtype=np.float64))
-    world = np.asarray(points_N3, dtype=np.float64)
-    error_VN, _ = _errors(world, np.asarray(points_VN2, dtype=np.float64), projections)
-    return error_VN
-
-
 class _Problem(NamedTuple):
     """One chunk of points in the conditioned world."""
 
@@ -144,8 +125,8 @@ def _best_pair(problem: _Problem) -> tuple[FloatArray, FloatArray]:
     column = np.arange(count)
     best_N3, best_cost = np.full((count, 3), np.nan), np.full(count, np.inf)
     for first, second in combinations(_strongest_views(problem.weights_VN), 2):
-        # Unweighted: two rays meet wherever they meet, and a faint view must not make the
-        # system singular. Weights enter by the cost and the refinement.
+        # Unweighted: weights do not change where two rays meet, and a faint view must not make
+        # the system singular. Weights enter through the cost and the refinement.
         both = (problem.weights_VN[first, column] > 0) & (problem.weights_VN[second, column] > 0)
         normal = problem.rows_VN9[first, column] + problem.rows_VN9[second, column]
         candidate = _solve(normal * both[:, None])

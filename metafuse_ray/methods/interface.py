@@ -1,6 +1,6 @@
 """The one interface of all methods under comparison: adapt to a new rig, then find its joints.
 
-    adapted = method.adapt(task)          # all that may be known of the new rig
+    adapted = method.adapt(task)          # all that may be known about the new rig
     joints_2d, joints_3d = adapted.joints(batch)
 
 What a method is handed holds no truth: `hide_truth` takes the rig, the labels and the 3D joints
@@ -22,24 +22,24 @@ from metafuse_ray.samples.joints import Joints2D, triangulate_rig_dlt
 from metafuse_ray.samples.rig_batch import RigBatch
 
 NO_RIG = Rig(())
-"""The rig of batches whose calibration is not to be known: no cameras."""
+"""The rig of batches whose calibration is hidden: no cameras."""
 
 
 @dataclass(frozen=True, eq=False)
 class RigTask:
-    """All that a method may know of a new rig.
+    """All that a method may know about a new rig.
 
     Attributes:
         labelled: N labelled person-frames (noise added where the benchmark says so); None at
             N = 0. Its rig is `NO_RIG` and its 3D joints are NaN.
         unlabelled: Detections of the labelling period, the labelled samples among them; labels
             and 3D joints are NaN, the rig is `NO_RIG`.
-        calibration: The rig as given: exact, with errors, or None where none is given. For methods
-            that need no calibration it is the one to triangulate with, and for nothing else.
+        calibration: The rig as given: exact, with errors, or None where none is given. Methods
+            that need no calibration use it for triangulation only.
         image_sizes: (width, height) of every view's images.
         address: Where this task stands among others, for `metafuse_ray.seeds.generator`.
-        asked: Detections of the samples whose joints will be asked for, where they are at hand
-            beforehand, as those of a recording are; hidden as ``unlabelled`` is.
+        asked: Detections of the samples whose joints will be asked for, where they are known
+            beforehand, as in a recording; with the same parts hidden as in ``unlabelled``.
     """
 
     labelled: RigBatch | None
@@ -79,7 +79,7 @@ class SeesHeatmaps(Protocol):
 
 @runtime_checkable
 class AcrossTime(AdaptedMethod, Protocol):
-    """An adapted method that may listen to the frames around: see ``evaluate.around_frames``."""
+    """An adapted method that may use the frames around: see ``evaluate.around_frames``."""
 
     @property
     def across_time(self) -> bool:
@@ -87,9 +87,9 @@ class AcrossTime(AdaptedMethod, Protocol):
         ...
 
     def joints(self, batch: RigBatch, around: Iterable[RigBatch] = ()) -> tuple[Joints2D, Joints2D]:
-        """Find the joints of samples (without truth), of which others are around.
+        """Find the joints of samples (without truth), with the frames around them.
 
-        Those of ``batch`` are around each other as well.
+        The samples of ``batch`` also count as frames around each other.
         """
         ...
 
@@ -151,8 +151,8 @@ def label_joints(batch: RigBatch) -> Joints2D:
 def with_label_points(batch: RigBatch, calibration: Rig) -> RigBatch:
     """Give labelled samples a rig, and the 3D joints that their 2D labels triangulate to.
 
-    They stand in for the 3D truth, which a lab that labels images does not have; NaN where fewer
-    than two views have the label.
+    They replace the 3D truth, which a lab that labels images does not have; NaN where fewer than
+    two views have the label.
     """
     calibrated = replace(batch, rig=calibration)
     points_BJ3 = triangulate_rig_dlt(calibrated, label_joints(calibrated))

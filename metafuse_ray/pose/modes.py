@@ -21,7 +21,7 @@ def find_modes(heatmaps_NJHW: Tensor, count: int, window: int) -> tuple[Tensor, 
 
     Returns:
         Positions ``(N, J, K, 2)`` in heatmap pixels and heights ``(N, J, K)``, the highest first.
-        Where nothing positive is left, the height is 0 and the position means nothing.
+        Where nothing positive is left, the height is 0 and the position is meaningless.
     """
     height, width = heatmaps_NJHW.shape[-2:]
     x_w = torch.arange(width, dtype=heatmaps_NJHW.dtype)

@@ -15,7 +15,7 @@ from metafuse_ray.shapes import Grid
 
 @dataclass(frozen=True, eq=False)
 class ImageCrops:
-    """The people to look at in one image.
+    """The people to process in one image.
 
     Attributes:
         path: The image file.

@@ -21,7 +21,7 @@ def read_image(path: str | Path, size: tuple[int, int]) -> np.ndarray:
 
     Args:
         path: JPEG, PNG or whatever OpenCV decodes.
-        size: ``(width, height)`` that the camera's calibration speaks of.
+        size: ``(width, height)`` that the camera's calibration is for.
 
     Returns:
         (height, width, 3) uint8, RGB.
@@ -92,7 +92,7 @@ def _decode(data: bytes) -> np.ndarray | None:
 
 
 def _is_cut_jpeg(data: bytes) -> bool:
-    """Some decoders fill the rest of a truncated JPEG with grey and say nothing.
+    """Some decoders fill the rest of a truncated JPEG with grey and report no error.
 
     Neither marker can occur inside compressed data, so a whole file has an end after its last scan
     (a thumbnail in the header has both of its own before).

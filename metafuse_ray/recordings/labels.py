@@ -1,6 +1,6 @@
 """From 3D joints to what one camera sees: labels, crops and visibility.
 
-Real recordings and the simulated dome share this, so that their shards mean the same.
+Real recordings and the simulated dome share this, so that their shards have the same meaning.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def project_labels(
         crop_px: Side of the crop in crop pixels.
         crop_scale: Side of the crop over the longer side of the box of the projected joints.
         min_visible_share: Share of a person's labelled joints that must lie inside the image for
-            the person to count as seen (and two joints at the least).
+            the person to count as seen (and at least two joints).
         cube: Side, in the rig's unit, of a cube about the middle of the person's joints in space;
             the crop is then its face towards the camera, whatever the posture. It makes crops of
             all views show the same piece of the world, as the ancestor's crops do on Human3.6M,

@@ -29,7 +29,7 @@ _IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg")
 
 @dataclass(frozen=True, eq=False)
 class PanopticSequence:
-    """A recording: who was where, seen by which cameras; images stay on disk.
+    """A recording: people's 3D joints, and the cameras; images stay on disk.
 
     Attributes:
         name: ``<seq>`` of the calibration file.

@@ -1,4 +1,4 @@
-"""What a person reads after adapting a rig: what was gained, and where everything lies."""
+"""The report after adapting a rig: what was gained, and where the files are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from metafuse_ray.benchmark.cells import jdr_percent
-from metafuse_ray.benchmark.judged_samples import TestSamples
+from metafuse_ray.benchmark.judged_samples import JudgedSamples
 from metafuse_ray.benchmark.positions import position_errors
 from metafuse_ray.benchmark.results import JDR_COLUMNS
 from metafuse_ray.benchmark.settings import Calibration
@@ -29,7 +29,7 @@ _NOTHING = "–"
 
 def rig_scores(
     adapted: AdaptedMethod,
-    test: TestSamples,
+    test: JudgedSamples,
     triangulate: TriangulateConfig,
     given: Calibration | None,
 ) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def choice_lines(stored: StoredRig) -> list[str]:
         )
     if made:
         lines.append(
-            "The held-out figures are those that the choice was made by, so a little flattering."
+            "The choice was made by these held-out figures, so they are slightly optimistic."
         )
     return lines
 
@@ -128,7 +128,7 @@ def choice_lines(stored: StoredRig) -> list[str]:
 def print_adapt_report(
     stored: StoredPlusRig | StoredRig, location: str, picture: Path | None
 ) -> None:
-    """Print the table, and last where everything lies, to standard output."""
+    """Print the table, and where the files are, to standard output."""
     console = Console(width=None if sys.stdout.isatty() else _CONSOLE_WIDTH)
     table = adapt_table(stored)
     if table.rows:

@@ -1,4 +1,4 @@
-"""Joints whose fusion is worth looking at, and the heatmaps that show it."""
+"""Examples of joints that fusion changed, and the heatmaps that show them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Panel:
     """One picture of the sheet.
 
     Attributes:
-        view: Whose crop lies behind.
+        view: The view whose crop is drawn behind.
         heatmap: (h, w).
         truth_px: (2,) in crop pixels.
         found_px: (2,) highest pixel in crop pixels; NaN where the view sees nobody.

@@ -1,4 +1,4 @@
-"""The page of findings: what pays and what does not, every figure of it from `results.json`."""
+"""The page of findings: what helps and what does not, with every figure from `results.json`."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ PICTURES = {
     "remaining": "What is still missed, by how many views find the joint by themselves",
 }
 COMPARISONS = (
-    ("MetaFuse", "No-Fusion", "Does the published recipe pay at all?"),
-    ("MetaFuse", "Affine", "Does its meta-training pay, against a start set by hand?"),
+    ("MetaFuse", "No-Fusion", "Does the published recipe help at all?"),
+    ("MetaFuse", "Affine", "Does its meta-training help, against a start set by hand?"),
     ("MetaFuse", "NaiveFuse ridge", "Does it beat free weights, well regularised?"),
     ("MetaFuse", "MetaFuse random start", "Does it need a good start?"),
-    ("MetaFuse+", "MetaFuse", "Does ours pay, against the published recipe?"),
+    ("MetaFuse+", "MetaFuse", "Does ours help, against the published recipe?"),
     (
         "MetaFuse+",
         "MetaFuse+ hand-set",
         "What does its meta-learning add, to the same model set by hand?",
     ),
     ("MetaFuse+", "Epipolar maximum, F from labels", "And against geometry from the same labels?"),
-    ("MetaFuse+", "Robust triangulation", "And against triangulation, calibrations alike?"),
-    ("MetaFuse+", "Triangulation over time", "And if that may look at the frames around as well?"),
+    ("MetaFuse+", "Robust triangulation", "And triangulation with the same calibration?"),
+    ("MetaFuse+", "Triangulation over time", "And triangulation that also uses the frames around?"),
     ("Robust triangulation", "Weighted DLT", "Is plain triangulation a fair rival?"),
 )
-"""(method, rival, what their difference answers); pairs that were not evaluated are left out."""
+"""(method, rival, the question they answer); pairs that were not evaluated are left out."""
 _HEADLINE = (
     "No-Fusion",
     "Robust triangulation",
@@ -74,7 +74,7 @@ def findings_page(document: Mapping[str, Any], pictures: str) -> str:
 
 
 def headline(document: Mapping[str, Any]) -> str:
-    """Return the table that says most in the fewest numbers, a data set each, as Markdown."""
+    """Return the table of the main numbers of each data set, as Markdown."""
     tables = []
     for name, own in parts(document):
         table = _headline_table(own["rows"])
@@ -190,8 +190,8 @@ def _matrix(
         f"| --- |{' ---: |' * len(columns)}",
     ]
     for line, found in values.items():
-        cells = (_number(found.get(column)) for column in columns)
-        lines.append(f"| {line} | {' | '.join(cells)} |")
+        entries = (_number(found.get(column)) for column in columns)
+        lines.append(f"| {line} | {' | '.join(entries)} |")
     return "\n".join(lines)
 
 
@@ -223,7 +223,7 @@ def _difference(row: Row, pair: Row) -> str:
 
 
 def _verdict(found: Sequence[tuple[Row, Row]]) -> str:
-    """Say in how many of the comparisons the interval leaves zero out."""
+    """Say in how many of the comparisons the interval excludes zero."""
     sure = [pair for _, pair in found if pair["low"] is not None]
     ahead = sum(pair["low"] > 0 for pair in sure)
     behind = sum(pair["high"] < 0 for pair in sure)

@@ -113,7 +113,7 @@ def _draw_calibration(axes: Axes, scores: Scores) -> None:
 
 
 def _draw_remaining(axes: Axes, scores: Scores) -> None:
-    """Stack what is missed, by the number of views that find it: room that fusion still has."""
+    """Stack what is missed, by the number of views that find it: what fusion could still gain."""
     bars = {
         f"{key.method}\n{_remaining_label(key)}": found
         for key, found in scores.items()

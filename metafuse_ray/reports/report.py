@@ -1,4 +1,4 @@
-"""What a person reads after an evaluation: tables on the console and in Markdown, and plots.
+"""The report after an evaluation: tables on the console and in Markdown, and plots.
 
 All of it is made from `results.json` alone (and `metrics.jsonl` of the meta-training run), so a
 report can be made again without a new evaluation.
@@ -76,12 +76,12 @@ def write_report(results: Path, run: Path | None) -> list[Path]:
 
 
 def print_report(document: Mapping[str, Any], location: str, pictures: Sequence[Path]) -> None:
-    """Print the tables, and last where report and pictures lie, to standard output.
+    """Print the tables, and where report and pictures are, to standard output.
 
     Args:
         document: Content of `results.json`.
         location: The folder that they lie in: a path or a URI.
-        pictures: Paths of which the names are told.
+        pictures: Paths, whose names are printed.
     """
     console = Console(width=None if sys.stdout.isatty() else _CONSOLE_WIDTH)
     for part, own in parts(document):
@@ -110,7 +110,7 @@ def markdown(document: Mapping[str, Any], pictures: Sequence[Path]) -> str:
 
 
 def data_lines(document: Mapping[str, Any]) -> list[str]:
-    """Say on which data the figures are, a block a data set."""
+    """Say which data the figures are from, a block a data set."""
     described = document.get("data_sets") or {"": document["data"]}
     lines = []
     for name, data in described.items():
@@ -175,7 +175,7 @@ def read_results(path: Path) -> dict[str, Any]:
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """Read the rounds of a meta-training run, up to a line that a crash tore.
 
-    A run without the file has no rounds: curves are no reason to refuse a report.
+    A run without the file has no rounds: a report can do without curves.
     """
     if not path.is_file():
         _log.warning("no learning curves: %s is not there", path)
@@ -204,12 +204,12 @@ def _views(views: Sequence[int]) -> str:
 
 
 def _file(path: str | None) -> str:
-    """Return the name of a file: where it lay says nothing to a reader elsewhere."""
+    """Return the name of a file: its folder means nothing on another machine."""
     return Path(path).name if path else ""
 
 
 def describe(source: Mapping[str, Any]) -> str:
-    """Say what shards are of, from the ``source`` of their manifest."""
+    """Describe where shards come from, by the ``source`` of their manifest."""
     if source.get("kind") == "recording":
         size = "".join(f", {value}" for value in source.get("image_size", ()))
         backbone = source.get("backbone", {}).get("name", "an unknown backbone")

@@ -1,4 +1,4 @@
-"""What lies behind a heatmap in a picture: the camera's image, or the people drawn as skeletons."""
+"""The background of a heatmap in a picture: the camera's image, or skeletons of the people."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BRIGHTNESS, _COLOUR = 0.9, 0.35
 
 
 class Scenery:
-    """Draws the ground of panels whose axes are in crop pixels.
+    """Draws the background of panels whose axes are in crop pixels.
 
     Args:
         shards: Where the samples come from.
@@ -82,7 +82,7 @@ class Scenery:
 
 
 def open_scenery(shards: ShardSet, sequence: str | None) -> Scenery:
-    """Find the images that shards were made of; skeletons take their place where they are gone.
+    """Find the images that shards were made of; skeletons replace them where they are gone.
 
     Args:
         shards: The shards.

@@ -1,4 +1,4 @@
-"""The tables of an evaluation, from `results.json` to cells of text, for console and Markdown."""
+"""The tables of an evaluation, from `results.json` to entries as text, for console and Markdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEXT_COLUMNS = 2
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text; the first two columns name the row, the others hold numbers.
+    """Entries, as text; the first two columns name the row, the others hold numbers.
 
     Attributes:
         title: What the table shows, with the unit.
@@ -66,7 +66,7 @@ def detection_table(document: Mapping[str, Any]) -> Table:
     """Return the joint detection rates, beside the published ones."""
     published = _by_key(document["published"])
 
-    def cells(row: Row) -> list[str]:
+    def entries(row: Row) -> list[str]:
         spread = row["spread"]["jdr"]
         gain = (row.get("gain", {}).get("jdr"), row["spread"].get("gain_jdr"))
         return [
@@ -76,14 +76,14 @@ def detection_table(document: Mapping[str, Any]) -> Table:
         ]
 
     heads = (*JDR_COLUMNS, "vs No-Fusion", "paper avg JDR")
-    return _table("Joint detection rate, %", heads, document["rows"], cells)
+    return _table("Joint detection rate, %", heads, document["rows"], entries)
 
 
 def position_table(document: Mapping[str, Any]) -> Table:
     """Return the mean per joint position errors, beside the published ones."""
     published = _by_key(document["published"])
 
-    def cells(row: Row) -> list[str]:
+    def entries(row: Row) -> list[str]:
         spread = row["spread"]
         return [
             _level(row["mpjpe_mm"], _shown(row, spread["mpjpe_mm"])),
@@ -92,7 +92,7 @@ def position_table(document: Mapping[str, Any]) -> Table:
         ]
 
     heads = ("MPJPE", "vs No-Fusion", "paper MPJPE")
-    return _table("Mean per joint position error, mm", heads, document["rows"], cells)
+    return _table("Mean per joint position error, mm", heads, document["rows"], entries)
 
 
 def choice_table(document: Mapping[str, Any]) -> Table:
@@ -101,7 +101,7 @@ def choice_table(document: Mapping[str, Any]) -> Table:
     Methods that choose no setting there are left out.
     """
 
-    def cells(row: Row) -> list[str]:
+    def entries(row: Row) -> list[str]:
         chosen: list[Row] = row["choices"]
         off = sum(choice["self_weight_2d"] >= 1 for choice in chosen)
         names = ("setting", "self_weight_2d", "self_weight_3d")
@@ -116,7 +116,7 @@ def choice_table(document: Mapping[str, Any]) -> Table:
         if row["method"] != "No-Fusion" and all("setting" in choice for choice in row["choices"])
     ]
     heads = ("steps or ridge", "lambda 2D", "lambda 3D", "fusion off in 2D")
-    return _table("What held-out labelled frames chose (medians)", heads, rows, cells)
+    return _table("What held-out labelled frames chose (medians)", heads, rows, entries)
 
 
 def to_rich(table: Table, title_part: str = "") -> RichTable:
@@ -158,11 +158,11 @@ def without_repeats(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _table(title: str, heads: Sequence[str], rows: Sequence[Row], cells: Any) -> Table:
+def _table(title: str, heads: Sequence[str], rows: Sequence[Row], entries: Any) -> Table:
     lines = []
     for row in without_repeats(rows):
         frames = row["labelled_frames"]
-        lines.append((str(frames) if frames else "none", shown_method(row), *cells(row)))
+        lines.append((str(frames) if frames else "none", shown_method(row), *entries(row)))
     return Table(title, ("N", "method", *heads), tuple(lines))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from metafuse_ray.benchmark.judged_samples import TestSamples
+from metafuse_ray.benchmark.judged_samples import JudgedSamples
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.errors import ConfigError, NotEnoughFramesError
 from metafuse_ray.export.adapted_rig import save_adapted_rig
@@ -72,7 +72,7 @@ def adapt(config: RunConfig) -> str:
     weights = load_weights(run, METHODS[method_of(config)], shards)
     cameras = choose_rig(config, run, shards)
     test_shards = open_test_shards(config.data, shards)
-    test = _load_test(config.samples, test_shards, cameras, whole=test_shards is not shards)
+    test = _load_judged(config.samples, test_shards, cameras, whole=test_shards is not shards)
     if isinstance(weights, PlusWeights):
         asked = None if test is None else test.batch
         adaptation = plus_adaptation(config, shards, cameras, weights, asked)
@@ -148,11 +148,11 @@ def adapted_run(config: RunConfig) -> str:
     return fold_path(config.weights[name], config.data.fold)
 
 
-def _load_test(
+def _load_judged(
     samples: SamplesConfig, test_shards: ShardSet, cameras: tuple[str, ...], *, whole: bool
-) -> TestSamples | None:
+) -> JudgedSamples | None:
     try:
-        return TestSamples.load(test_shards, cameras, samples, whole=whole)
+        return JudgedSamples.load(test_shards, cameras, samples, whole=whole)
     except NotEnoughFramesError as error:
         _log.info("no test figures: %s", error.message)
         return None

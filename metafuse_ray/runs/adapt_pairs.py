@@ -14,7 +14,7 @@ from metafuse_ray.benchmark.cells import Cell
 from metafuse_ray.benchmark.rigs import labelled_rows
 from metafuse_ray.errors import ConfigError, NotEnoughFramesError
 from metafuse_ray.methods.interface import with_label_points
-from metafuse_ray.methods.metafuse.adapt_rig import Choosing, adapt_rig, time_blocks
+from metafuse_ray.methods.metafuse.adapt_rig import Choosing, adapt_rig, held_out_blocks
 from metafuse_ray.methods.metafuse.fused_rig import FusedRig
 from metafuse_ray.methods.metafuse.fusion_methods import AffineMethod
 from metafuse_ray.methods.metafuse.start import FusionWeights
@@ -106,7 +106,7 @@ class PairAdaptation:
         labelled, folds = self.own_samples, self._choosing.choose.folds
         blocks = [np.arange(0)]
         if number_of_fits(self._method, labelled, folds) > len(self.cell.rig):
-            blocks = time_blocks(labelled.time_B2, folds)
+            blocks = held_out_blocks(labelled.time_B2, folds)
         for name, seen_B in zip(self.cell.rig, labelled.seen_VB.numpy(), strict=True):
             left = min(int(np.delete(seen_B, block).sum()) for block in blocks)
             if left == 0:

@@ -138,7 +138,7 @@ class EpisodeSampler:
         """Keep the pairs that have enough images; cameras back to back share few people.
 
         Raises:
-            NotEnoughFramesError: No pair has; as `candidates` raises it for the one with the most.
+            NotEnoughFramesError: No pair has; the error of `candidates` for the one with the most.
         """
         kept: list[CameraPair] = []
         short: list[NotEnoughFramesError] = []

@@ -58,7 +58,7 @@ def own_joints(batch: RigBatch) -> Joints2D:
 
 
 def decoded_joints(batch: RigBatch, heatmaps_VBJHW: torch.Tensor) -> Joints2D:
-    """Find the joints of samples in heatmaps of theirs, fused or not."""
+    """Find the joints of samples in given heatmaps, fused or not."""
     joints = Joints2D.empty(batch)
     for view in batch.views:
         rows = seen_rows(batch, view)
@@ -95,7 +95,7 @@ def triangulate_rig(batch: RigBatch, joints: Joints2D, threshold_px: float) -> n
 
 
 def triangulate_rig_dlt(batch: RigBatch, joints: Joints2D) -> np.ndarray:
-    """Triangulate by least squares; else as `triangulate_rig`."""
+    """Triangulate by least squares; otherwise like `triangulate_rig`."""
     points = triangulate_dlt(*_observations(batch, joints))
     return points.reshape(*joints.peak_VBJ.shape[1:], 3)
 

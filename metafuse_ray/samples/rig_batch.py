@@ -22,7 +22,7 @@ class RigBatch:
     """B samples seen by the V views of a rig.
 
     Attributes:
-        rig: The V cameras, in the order of the views; no cameras where they are not to be known.
+        rig: The V cameras, in the order of the views; no cameras where they are hidden.
         crop_px: Side of the person crops.
         heatmaps_VBJhw: float32 heatmaps; zero where a view does not see the person.
         seen_VB: Whether the view sees the person.
@@ -124,7 +124,7 @@ def rig_rows(shards: ShardSet, cameras: Sequence[str], rows: np.ndarray) -> np.n
 
 
 def thinned(rows: np.ndarray, most: int) -> np.ndarray:
-    """Return so many of the rows at the most, evenly spaced."""
+    """Return at most so many of the rows, evenly spaced."""
     if len(rows) <= most:
         return rows
     return rows[np.linspace(0, len(rows) - 1, most).astype(int)]

@@ -121,7 +121,7 @@ class HashingFile:
         self._file.close()
 
     def abandon(self) -> None:
-        """Close without a care for what could not be written."""
+        """Close, and ignore what could not be written."""
         try:
             self._file.close()
         except OSError:

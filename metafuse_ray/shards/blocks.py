@@ -12,7 +12,7 @@ TRAIN, TEST = 0, 1
 
 @dataclass(frozen=True, eq=False)
 class SampleBlock:
-    """What is known of B samples (one person in one frame) whatever the camera.
+    """What is known about B samples (one person in one frame) independent of the camera.
 
     Attributes:
         clip: (B,) int32, the recording or motion clip; time runs within a clip.

@@ -8,21 +8,21 @@ from metafuse_ray.errors import ConfigError
 from metafuse_ray.shards.blocks import TEST, TRAIN, SampleBlock
 
 UNUSED = 255
-"""Split of samples that stand between labelled and test frames."""
+"""Split of samples between labelled and test frames."""
 
 
 def fold_split(samples: SampleBlock, fold: int, folds: int, margin: int) -> np.ndarray:
     """Return the split of every sample in one fold.
 
     In clips that are cut in time, the block for testing keeps its length and moves: it is the last
-    in fold 0, as in the shards, and the first in the last fold. Clips that are wholly for training
-    or for testing stay as they are.
+    in fold 0, as in the shards, and the first in the last fold. Clips that are all training or all
+    testing stay as they are.
 
     Args:
         samples: The samples, with the shards' own split.
         fold: Number of the fold.
         folds: How many there are.
-        margin: Frames on either side of the test block that are for nothing.
+        margin: Frames on either side of the test block that are not used.
 
     Returns:
         (B,) of `TRAIN`, `TEST` and `UNUSED`.

@@ -30,7 +30,7 @@ class Manifest:
         test_cameras: Names of the held-out cameras.
         rows: Samples.
         files: Relative path -> ``{"bytes": int, "xxh3_64": hex}``.
-        source: Where the data come from, for the reader of a table.
+        source: Where the data come from, for readers of tables.
     """
 
     rig: dict[str, Any]
@@ -110,8 +110,8 @@ def verify_file(path: Path, expected: Mapping[str, Any] | None, shown: str | Non
 
     Args:
         path: The file.
-        expected: What the manifest says of it.
-        shown: Where it lies, for the reader; ``path`` where empty.
+        expected: The manifest's entry for it.
+        shown: Location to show in errors; ``path`` where empty.
 
     Raises:
         ShardFormatError: Missing, truncated or altered, or the manifest does not list it.

@@ -171,7 +171,7 @@ class ShardWriter(AbstractContextManager["ShardWriter"]):
                 self._abandon()
         except BaseException as failure:
             self._abandon()
-            # The folder's own exit turns OSError into StorageError and removes what was written.
+            # On exit, the folder turns OSError into StorageError and removes what was written.
             self._folder.__exit__(type(failure), failure, failure.__traceback__)
             raise
         return self._folder.__exit__(kind, error, trace)
@@ -225,7 +225,7 @@ class CameraShard:
 
     @property
     def changed(self) -> bool:
-        """Whether the file is not the one that was verified: a mapped page shows what is there."""
+        """Whether the file changed since it was verified: mapped pages show its present content."""
         return _stamp(self.path) != self._stamp
 
     def gather(self, rows: np.ndarray) -> CameraBlock:
@@ -254,7 +254,7 @@ class CameraShard:
         return np.concatenate([columns[column] for columns in self._columns])
 
     def _release(self) -> None:
-        """Hand mapped pages back: they stay in the page cache but leave this process."""
+        """Release mapped pages: they stay in the page cache but leave this process."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
@@ -367,7 +367,7 @@ class ShardSet:
 
 
 def export_parquet(shards: ShardSet, directory: Path) -> None:
-    """Write every file of a shard set as Parquet, for tools that read no Arrow IPC.
+    """Write every file of a shard set as Parquet, for tools that cannot read Arrow IPC.
 
     Raises:
         StorageError: The folder exists and is neither empty nor such an export, or the disk is

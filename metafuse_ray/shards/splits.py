@@ -43,7 +43,7 @@ def split_cameras(
                 cameras=unknown,
                 known=tuple(names),
             )
-        key, remedy = "data.test_cameras", "name fewer test cameras, or some at all"
+        key, remedy = "data.test_cameras", "name fewer test cameras, or at least one"
     else:
         count = round(data.test_camera_share * len(names))
         order = generator(seed, "test cameras").permutation(len(names))

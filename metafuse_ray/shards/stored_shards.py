@@ -1,4 +1,4 @@
-"""Shards at a URI: a copy on this machine of what is used of them, and how they get there.
+"""Shards at a URI: the copy of them on this machine, and how they are uploaded.
 
 Arrow files cannot be memory-mapped from an object store. So each is fetched once a machine, when
 first used, into a cache, where the digest of the manifest, and so of all content, names the folder
@@ -88,7 +88,7 @@ def shard_folder(location: str, cache: str | Path | None, *, parquet: bool) -> I
     Args:
         location: Where the shard set is to be: a path, or a URI whose manifest is written last, so
             that what was cut short is never seen as whole.
-        cache: Where there is room for it until then, as in `StoredShards`.
+        cache: Folder for it until then, as in `StoredShards`.
         parquet: Upload also the folder beside it that `parquet_beside` names.
 
     Raises:
@@ -132,7 +132,7 @@ def _read_manifest(store: Store) -> Manifest:
     except StorageError as error:
         if not error.fields.get("missing"):
             raise
-        store.names()  # where the bucket is missing, it says so
+        store.names()  # raises where the bucket is missing
         raise StorageError(
             f"{store.uri} holds no shard set (no {MANIFEST_FILE}; an upload that was cut short"
             " leaves none); make one with jobs/simulate.py or jobs/prepare.py, or point"
@@ -143,11 +143,12 @@ def _read_manifest(store: Store) -> Manifest:
 
 
 def _check_replaceable(store: Store) -> None:
-    """Refuse to write where anything else lies than a shard set, whole or cut short."""
+    """Refuse to write where anything other than a shard set, whole or cut short, lies."""
     others = [name for name in store.names() if not _OURS.fullmatch(name)]
     if others:
         raise StorageError(
-            f"{store.uri} holds {others[0]}, which is of no shard set; choose another data.shards",
+            f"{store.uri} holds {others[0]}, which is not part of a shard set; choose another"
+            " data.shards",
             path=store.uri,
         )
 
@@ -178,10 +179,10 @@ def _is_whole(path: Path, expected: Mapping[str, Any] | None) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Have one process of this machine at a time in the block for a path."""
+    """Let one process of this machine at a time into the block for a path."""
     with storage_errors(path, "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(f".{path.name}.lock").open("w")
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # given back where the file is closed
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed
         yield

@@ -88,7 +88,7 @@ def atomic_directory(path: Path, owns: Callable[[Path], bool] | None = None) -> 
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a path is what a process that was killed left of a write in progress."""
+    """Whether a path is what a killed process left of an unfinished write."""
     return _LEFTOVER.fullmatch(path.name) is not None
 
 
@@ -99,7 +99,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 class RecordFile:
-    """A file that grows by whole records: one that cannot be written whole is taken back.
+    """A file that grows by whole records; one that cannot be written whole is removed again.
 
     Nothing stays open or buffered between records, so nothing can fail later.
 
@@ -147,7 +147,7 @@ def _check_replaceable(path: Path, owns: Callable[[Path], bool] | None) -> None:
         )
     if owns is not None and path.exists() and not owns(path):
         raise StorageError(
-            f"writing {path} would replace what is there, which is of another origin; move it away"
+            f"writing {path} would replace what is there, which has another origin; move it away"
             " or choose another folder",
             path=str(path),
         )

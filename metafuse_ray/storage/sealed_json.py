@@ -21,7 +21,7 @@ def seal(tree: Mapping[str, Any]) -> str:
 
 
 def unseal(text: str | bytes) -> dict[str, Any]:
-    """Read what `seal` wrote. Whoever edits such a file on purpose leaves the digest out.
+    """Read what `seal` wrote. To edit such a file on purpose, remove the digest.
 
     Raises:
         ValueError: It is no JSON object, or its content was altered.

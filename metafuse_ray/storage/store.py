@@ -1,9 +1,9 @@
-"""Folders in object stores, through `pyarrow.fs`: S3 and what speaks its language, Google Cloud.
+"""Folders in object stores, through `pyarrow.fs`: S3 and compatible stores, Google Cloud.
 
 A location is a path or a URI, for instance ``s3://bucket/runs?region=eu-west-1``,
 ``s3://bucket/runs?endpoint_override=storage:9000&scheme=http`` or ``gs://bucket/runs``. Keys come
-from the environment, as the stores' own tools take them. The client repeats a request that failed
-for a passing reason, and what it does not repeat well is repeated here.
+from the environment, as for the stores' own tools. The client repeats a request that failed for a
+passing reason; what it does not repeat well is repeated here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from metafuse_ray.storage.location import is_uri, join
 _T = TypeVar("_T")
 _CHUNK_BYTES, _UPLOAD_BYTES = 8 << 20, 64 << 20
 _PAUSES_S = (0.2, 1.0, 3.0)
-# So a read fails whose refusal was longer than the object: the client should have repeated it.
+# A read fails so where the error was longer than the object: the client should have repeated it.
 _PASSING = "response stream"
 _REMEDIES = (
     (("NO_SUCH_BUCKET", "bucket does not exist"), "create the bucket, or correct the URI"),
@@ -135,7 +135,7 @@ class Store:
             StorageError: It cannot be written.
         """
         uri, size = self.named(name), path.stat().st_size
-        # Not `fs.copy_files`, which says nothing of a last part that was refused. Memory-mapped: a
+        # Not `fs.copy_files`, which does not report a last part that was refused. Memory-mapped: a
         # stream that is closed or dropped after an error of reading would complete the object.
         with (
             pa.memory_map(str(path)) if size else pa.BufferReader(b"") as source,
@@ -144,7 +144,7 @@ class Store:
         ):
             for _ in range(0, size, _UPLOAD_BYTES):
                 target.write(source.read_buffer(_UPLOAD_BYTES))
-                target.flush()  # or all would wait in memory
+                target.flush()  # otherwise all would wait in memory
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove files, those of them that are there, and the folders that this empties.
@@ -199,7 +199,7 @@ class Store:
 def fetched(location: str | Path, names: Iterable[str]) -> Iterator[Path]:
     """Yield a folder with those of some files that a location has: itself, or a copy of them.
 
-    Errors that name the copy, name the URI instead.
+    Errors that would name the copy name the URI.
 
     Args:
         location: A path or a URI.
@@ -237,7 +237,7 @@ def renamed(error: MetaFuseError, copy: str, uri: str) -> MetaFuseError:
 
 
 def _repeated(attempt: Callable[[], _T]) -> _T:
-    """Make an attempt again where it failed for a reason that passes."""
+    """Repeat an attempt that failed for a passing reason."""
     for pause_s in _PAUSES_S:
         try:
             return attempt()

@@ -1,7 +1,7 @@
 """The folder that a run writes to: itself, or a working copy where it is in an object store.
 
-Objects cannot grow, and a run's curves do. So it works in a folder of its own, and brings the store
-up to date at every checkpoint and at the end.
+Objects cannot grow, but a run's curves do. So it works in a folder of its own, and updates the
+store at every checkpoint and at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class WorkingFolder:
     """A run's folder; open it by `working_folder`.
 
     Attributes:
-        location: What the person named: a path or a URI.
+        location: What the user named: a path or a URI.
         path: Where the run reads and writes.
         behind: Whether something is in ``path`` that could not be copied to the URI.
     """
@@ -60,7 +60,7 @@ class WorkingFolder:
         self._there = dict(here)
 
     def try_to_publish(self, last: str = "") -> None:
-        """Do as `publish`; where the store fails, warn, for the next time may succeed."""
+        """Do as `publish`; where the store fails, warn only: the next attempt may succeed."""
         try:
             self.publish(last)
         except StorageError as error:
@@ -109,7 +109,7 @@ def working_folder(
         except StorageError as error:
             if folder.behind:
                 raise
-            _log.warning("%s", error.message)  # what is too much there spoils nothing
+            _log.warning("%s", error.message)  # extra files there do no harm
     except StorageError as error:
         if not folder.behind:
             raise
@@ -124,7 +124,7 @@ def working_folder(
 
 
 def _files(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the files of a folder with what changes where they are written again."""
+    """Yield the files of a folder, with facts that change when they are written again."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
         if path.is_file() and not any(is_leftover(Path(part)) for part in name.parts):

@@ -67,7 +67,7 @@ def refused(ended: Ended) -> str:
     """The line with which a submitted job ended."""
     assert ended.code == 1, ended.out
     assert "Traceback" not in ended.out
-    # In the log, and once more in what `ray job submit` says of the failure.
+    # In the log, and again in the message of `ray job submit` about the failure.
     (line,) = set(re.findall(r"^error: .*$", ended.out, re.MULTILINE))
     return line
 
@@ -76,7 +76,7 @@ def test_simulate_leaves_shards_where_they_stay(shared: Path) -> None:
     assert "manifest.json" in left_in(shared / "runs" / "shards")
 
 
-def test_meta_train_tells_of_every_round(trained: Ended, shared: Path) -> None:
+def test_meta_train_reports_every_round(trained: Ended, shared: Path) -> None:
     for number in (1, 2):
         assert f"round {number} of 2: support loss" in trained.out
     assert (shared / "run" / "final" / "model.safetensors").is_file()

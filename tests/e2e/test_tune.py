@@ -92,7 +92,7 @@ def test_a_killed_sweep_goes_on_and_runs_no_finished_trial_again(
             assert f"trial {trial.number} of 4" not in ended.err
         else:
             assert f"trial {trial.number} of 4, round 2 of 4" in ended.err
-    assert "INFO" not in ended.err + ended.out  # Ray's own voice
+    assert "INFO" not in ended.err + ended.out  # Ray's own log
     _check_report(run, trials, ended.out)
 
     best = load_config(run / "best.yaml")

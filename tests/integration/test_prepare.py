@@ -119,7 +119,7 @@ def test_rows_are_people_in_frames_and_every_camera_has_them(
 
 
 def test_heatmaps_are_those_of_the_persons_crop(recording: Path, tmp_path: Path) -> None:
-    """An independent route: average the image over the area of one heatmap cell."""
+    """An independent way: average the image over the area of one heatmap pixel."""
     import cv2
 
     shards = ShardSet.open(prepare(_config(recording, tmp_path / "s"), Brightness))

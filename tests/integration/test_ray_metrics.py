@@ -80,7 +80,7 @@ def test_a_training_exports_what_the_dashboard_shows(tiny_shards: Path, tmp_path
         found: dict[str, float] = {}
         while not EXPECTED.items() <= found.items() and time.monotonic() < deadline:
             time.sleep(1.0)
-            # Ray tells of a level once after each report of the process, not at every scrape.
+            # Ray exports a level once after each report of the process, not at every scrape.
             found |= scrape()
     assert {name: found.get(name) for name in EXPECTED} == EXPECTED
     assert shown() <= found.keys()

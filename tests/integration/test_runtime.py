@@ -1,4 +1,4 @@
-"""A local cluster without the GPUs asked for is an error, not a wait for ever. Real Ray."""
+"""A local cluster without the GPUs asked for is an error, and not an endless wait. Real Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards in an S3 server: made there, fetched once a machine, and never taken for whole if not."""
+"""Shards in an S3 server: made there, fetched once a machine, and refused where cut short."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_machine_fetches_what_is_used_once(
     assert name in fetched[0]
 
 
-def test_damage_in_the_cache_is_fetched_anew(shards: str, tmp_path: Path) -> None:
+def test_damage_in_the_cache_is_fetched_again(shards: str, tmp_path: Path) -> None:
     opened = ShardSet.open(shards, tmp_path)
     name = opened.rig.names[0]
     before = opened.camera(name).gather(np.arange(3)).heatmaps
@@ -134,7 +134,7 @@ def test_an_upload_that_fails_is_never_taken_for_whole(
 def test_other_files_are_not_written_over(bucket: str, tmp_path: Path) -> None:
     _put(bucket, "shards/chapter.txt", b"words", tmp_path)
     uri = join(bucket, "shards")
-    with pytest.raises(StorageError, match=r"chapter\.txt, which is of no shard set"):
+    with pytest.raises(StorageError, match=r"chapter\.txt, which is not part of a shard set"):
         simulate(load_config(None, [*_SMALL, f"data.cache_dir={tmp_path}", f"data.shards={uri}"]))
     assert Store(uri).read("chapter.txt") == b"words"
 

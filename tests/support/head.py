@@ -30,7 +30,7 @@ class Head:
 
     Attributes:
         process: ``ray start --head --block``.
-        environment: Variables of whoever submits to it.
+        environment: Environment variables for those who submit to it.
     """
 
     process: subprocess.Popen[bytes]
@@ -99,7 +99,7 @@ def started_head(folder: Path, cpus: int) -> Iterator[Head]:
 
 
 def suppress_gone() -> AbstractContextManager[None]:
-    """Pass over a process, or what it has open, that is no longer there."""
+    """Ignore a process, or what it has open, that is gone."""
     return suppress(ProcessLookupError, FileNotFoundError, PermissionError)
 
 
@@ -126,7 +126,7 @@ class Listeners:
 
     @contextmanager
     def watched(self, every_s: float = 0.3) -> Iterator[Listeners]:
-        """Look while the block runs."""
+        """Look for them while the block runs."""
         ended = threading.Event()
 
         def look() -> None:

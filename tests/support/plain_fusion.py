@@ -1,4 +1,4 @@
-"""The fusion operator once more, as METHOD.md words it and without the package's code."""
+"""The fusion operator written again from METHOD.md, without the package's code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plain_fuse(
 
 @dataclass(frozen=True, eq=False)
 class FusionCase:
-    """Random inputs of the operator, no sample on a cell boundary."""
+    """Random inputs of the operator, no sample on a quad boundary."""
 
     omega: torch.Tensor
     theta: torch.Tensor

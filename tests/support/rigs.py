@@ -1,4 +1,4 @@
-"""Rigs made of numbers, for tests that need geometry but no recording."""
+"""Synthetic rigs, for tests that need geometry but no recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An S3 server on loopback whose faults are caused: refused, cut and truncated requests."""
+"""An S3 server on loopback with faults on demand: refused, cut and truncated requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise-free scenes: known cameras, known joints, heatmaps that are exact, or wrong on purpose."""
+"""Noise-free scenes: known cameras, known joints, heatmaps that are exact or wrong on purpose."""
 
 from __future__ import annotations
 

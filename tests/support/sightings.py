@@ -1,4 +1,4 @@
-"""A person who walks about before a rig, as heatmaps: what a rig is calibrated by."""
+"""Heatmaps of a person who walks in front of a rig: what a rig is calibrated by."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CROP_PX, GRID = 64, (32, 32)
 def walk(
     rig: Rig, frames: int, noise: float, seed: int = 0, joints: int = 9, clip: int = 0
 ) -> RigBatch:
-    """Return someone who is here and there, frame by frame: see `sighted`."""
+    """Return a person at changing places, frame by frame: see `sighted`."""
     random = np.random.default_rng(seed)
     person = random.uniform([-30, -85, -30], [30, 85, 30], (joints, 3))
     steps = random.normal(size=(frames, joints, 3)) * 6

@@ -1,4 +1,4 @@
-"""Workers that do the real work and besides misbehave, for real, in their actors."""
+"""Workers that do the real work, and cause real faults in their actors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class PacedWorker(RecordingWorker):
 
 
 class FatalTaskWorker(TaskWorker):
-    """Dies of one task, whoever does it."""
+    """Dies of one task, in any actor."""
 
     def run(self, weights: Weights, task: Task) -> MetaGradient:
         """Do the task, or die of it."""
@@ -104,7 +104,7 @@ def first_to_claim(path: Path) -> bool:
 
 
 def alive(diary: Path) -> list[int]:
-    """Processes of recording workers that are there, in the order of their start."""
+    """Processes of the recording workers that are alive, in the order of their start."""
     path = diary / "processes"
     noted = [int(line) for line in path.read_text().split()] if path.exists() else []
     return [process for process in noted if _runs(process)]

@@ -15,6 +15,7 @@ from metafuse_ray.methods.metafuse.settings import ChooseConfig
 from metafuse_ray.samples.joints import Joints2D, rig_detections, rig_errors, seen_rows
 from metafuse_ray.samples.rig_batch import RigBatch
 from metafuse_ray.samples.settings import TriangulateConfig
+from metafuse_ray.samples.time_blocks import time_blocks
 from metafuse_ray.seeds import generator
 
 _CHUNK = 64
@@ -122,11 +123,11 @@ def adapt_rig(
     return AdaptedRig(tuple(models), choice)
 
 
-def time_blocks(time_B2: np.ndarray, folds: int) -> list[np.ndarray]:
-    """Cut samples into contiguous blocks of time of about equal size.
+def held_out_blocks(time_B2: np.ndarray, folds: int) -> list[np.ndarray]:
+    """Cut labelled samples into contiguous blocks of time of about equal size.
 
     Args:
-        time_B2: (clip, frame) in ascending order; samples of one frame stay together.
+        time_B2: (clip, frame); samples of one frame stay together.
         folds: Number of blocks.
 
     Returns:
@@ -135,9 +136,7 @@ def time_blocks(time_B2: np.ndarray, folds: int) -> list[np.ndarray]:
     Raises:
         NotEnoughFramesError: There are fewer distinct frames than blocks.
     """
-    _, frame_of = np.unique(time_B2, axis=0, return_inverse=True)
-    frame_of = frame_of.reshape(-1)
-    frames = int(frame_of.max()) + 1 if len(frame_of) else 0
+    frames = len(np.unique(time_B2, axis=0))
     if frames < folds:
         raise NotEnoughFramesError(
             f"{frames} labelled frames cannot be cut into {folds} blocks of time to choose settings"
@@ -145,7 +144,7 @@ def time_blocks(time_B2: np.ndarray, folds: int) -> list[np.ndarray]:
             frames=frames,
             folds=folds,
         )
-    block_of = frame_of * folds // frames
+    block_of = time_blocks(time_B2, folds)
     return [np.flatnonzero(block_of == block) for block in range(folds)]
 
 
@@ -181,7 +180,7 @@ def _choose(
         return Choice(settings[0], self_weights[0], self_weights[0], float("nan"), float("nan"))
     if choosing is None:
         raise ValueError(f"{type(method).__name__} has several settings and no way to choose")
-    blocks = time_blocks(labelled.time_B2, choosing.choose.folds)
+    blocks = held_out_blocks(labelled.time_B2, choosing.choose.folds)
     alone, found = _held_out_joints(method, labelled, blocks, seed, address)
     caution = choosing.choose.caution if method.falls_back else None
 

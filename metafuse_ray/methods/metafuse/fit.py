@@ -31,7 +31,7 @@ def fit_by_steps(
     """Take optimiser steps on the heatmap loss; yield the model at each of some numbers of steps.
 
     Args:
-        model: Changed in place; what is yielded is this very model, to be used before going on.
+        model: Changed in place and yielded itself: use it before going on.
         batch: Labelled samples of the target view.
         steps: Ascending numbers of steps.
         optimizer: Makes the optimiser of the parameters to fit.
@@ -47,7 +47,7 @@ def fit_by_steps(
     order = _batches(len(batch), batch_size, random)
     taken = 0
     for wanted in steps:
-        # A view may see nobody in the labelled frames: its weights then stay where they start.
+        # A view that sees nobody in the labelled frames keeps its initial weights.
         taken = taken if len(batch) else wanted
         for rows in (next(order) for _ in range(wanted - taken)):
             part = batch.take(rows)
@@ -62,7 +62,7 @@ def fit_by_steps(
 
 
 def _batches(count: int, batch_size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """Shuffle, deal out in batches, and begin again, without end."""
+    """Shuffle, yield batches, and begin again, without end."""
     while True:
         order = random.permutation(count)
         yield from (order[at : at + batch_size] for at in range(0, count, batch_size))

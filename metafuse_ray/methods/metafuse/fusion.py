@@ -51,7 +51,7 @@ def own_weight(batch: FusionBatch, self_weight: float) -> torch.Tensor:
 
 
 class NoFusion(ViewFusion):
-    """Every view for itself; to be blended with lambda = 1."""
+    """No fusion of views; to be blended with lambda = 1."""
 
     def transport(self, sources_VBJhw: torch.Tensor) -> torch.Tensor:
         """Carry nothing."""

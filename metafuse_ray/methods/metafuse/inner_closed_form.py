@@ -8,7 +8,7 @@ steps w_{t+1} = w_t - A grad L(w_t), the outer gradient is v_0 of
 where H, the Hessian of L, is symmetric, and so is A: the step sizes (alpha) and what conditions
 the gradients. The loss is a square of the fused heatmaps, so one
 Hessian-vector product takes three matrix products a chunk and no graph (EVIDENCE, "The fusion
-operator"). The same numbers as `adapt.inner` up to rounding, in less memory.
+operator"). The numbers are those of `adapt.inner` up to rounding, in less memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An adapted rig with all that its use needs to know: cameras, joints, grid, crop."""
+"""An adapted rig with all that is needed to use it: cameras, joints, grid, crop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metafuse_ray.samples.rig_batch import RigBatch
 
 @dataclass(frozen=True, eq=False)
 class StoredRig(StoredFacts, AdaptedRig):
-    """A rig's affine fusion with all that its use needs to know."""
+    """A rig's affine fusion with all that is needed to use it."""
 
     def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
         """Find the joints of samples, with the lambda for 2D and with that for 3D.

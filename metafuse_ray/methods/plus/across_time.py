@@ -1,11 +1,11 @@
-"""Where joints should be by the frames before and after.
+"""Where joints should be, according to the frames before and after.
 
-A joint that two views contradict each other about in one frame was often clear a moment before. The
-joints of a person are triangulated frame by frame; a polynomial over time, fitted robustly around
-each frame, is a further voice there. How fast people move, and how often a camera looks, is not
-known: of the windows that foretell a frame well from its neighbours the widest is taken, as a
-detector errs alike for some frames, and the voice fades with how far it is off, to nothing where
-frames are too far apart.
+A joint that two views disagree about in one frame was often clear a moment before. The joints of a
+person are triangulated frame by frame. A polynomial over time is fitted robustly around each frame,
+and its value is one more term of the fusion. Neither the speed of people nor the frame rate is
+known, so the width of the window is chosen: the widest of those that predict a frame well from its
+neighbours, since a detector repeats its errors for some frames. The term's weight falls with the
+error of that prediction, to nothing where frames are too far apart.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from metafuse_ray.samples.rig_batch import RigBatch
 FloatArray = npt.NDArray[np.float64]
 
 WIDTHS = (1.5, 3.0, 6.0)
-"""Standard deviations of the window, in the usual distances of two frames."""
+"""Standard deviations of the window, in the usual distance between two frames."""
 _AS_GOOD = 1.3
-"""Times the error of the best window that a wider one may have."""
+"""A wider window may have up to so many times the error of the best one."""
 _DOUBTFUL = 1.5
 """Doubt, in tenths of the torso's length, at which the frames around weigh a quarter."""
 _REACH = 2
-"""Standard deviations from which on frames do not count."""
+"""Standard deviations beyond which frames do not count."""
 _DEGREE = 2
 _OUTLIER = 0.8
-"""Distance, in tenths of the torso's length, from which on a point loses its say."""
+"""Distance, in tenths of the torso's length, from which on a point no longer counts."""
 _ITERATIONS = 6
 _LEAST = 0.3
-"""Trust of the frames around, below which nothing can be told."""
+"""Trust of the frames around below which the joint is unknown."""
 _RIDGE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class Steadied:
-    """Joints by the frames around.
+    """Joints according to the frames around.
 
     Attributes:
-        points_BJ3: Where; NaN where nothing can be told.
-        doubt: How far off the neighbours of a frame foretell it, median, in tenths of the torso's
+        points_BJ3: Where; NaN where unknown.
+        doubt: Median error of predicting a frame from its neighbours, in tenths of the torso's
             length; infinite where there are no neighbours.
     """
 
@@ -55,19 +55,19 @@ class Steadied:
 
     @property
     def weight(self) -> float:
-        """How far to believe them, from 1 down to 0."""
+        """How far to trust them, from 1 down to 0."""
         return 1 / (1 + (self.doubt / _DOUBTFUL) ** 2) ** 2
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Samples by themselves, triangulated: what is to be fitted over time.
+    """Samples triangulated one by one: what is to be fitted over time.
 
     Attributes:
         points_BJ3: Joints, NaN where not known.
         trust_BJ: What they weigh.
         time_B2: (clip, frame).
-        person_B: Whose.
+        person_B: Person of every sample.
         skeleton: What the joints are.
     """
 
@@ -79,7 +79,7 @@ class Moments:
 
     @classmethod
     def of(cls, batch: RigBatch, joints: Joints2D, points_BJ3: FloatArray) -> Moments:
-        """Take what was found of a batch; the squares of its peaks are the trust."""
+        """Take what was found in a batch; the squares of its peaks are the trust."""
         trust_BJ = np.square(joints.peak_VBJ).sum(0)
         return cls(points_BJ3, trust_BJ, batch.time_B2, batch.person_B, batch.skeleton)
 

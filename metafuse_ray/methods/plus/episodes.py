@@ -1,4 +1,4 @@
-"""Training rigs and their episodes: what each may know of itself, and what it is judged on.
+"""Training rigs and their episodes: what is known of each, and what it is judged on.
 
 Every draw comes from (seed, rig), and for the query samples from (seed, round, index).
 """
@@ -18,22 +18,23 @@ from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.meta.tasks import Cameras
 from metafuse_ray.methods.plus.settings import PlusSettings
 from metafuse_ray.samples.rig_batch import RigBatch, load_rig_batch, rig_rows, thinned
+from metafuse_ray.samples.time_blocks import time_blocks
 from metafuse_ray.seeds import generator
 from metafuse_ray.shards.blocks import TRAIN
 from metafuse_ray.shards.shards import ShardSet
 
 _log = logging.getLogger(__name__)
 _BLOCKS = 3
-"""Where there is one clip alone, one in so many blocks of its time is what a rig is judged on."""
+"""Blocks of time that a single clip is cut into; a rig is judged on one of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class RigPeriod:
-    """A training rig as it would meet a method.
+    """A training rig as a method sees it.
 
     Attributes:
         unlabelled: Samples of the labelling period.
-        asked: Some of the samples to judge it on, whose detections alone it may look at.
+        asked: Some of the samples to judge it on; only their detections may be looked at.
         labelled: Some of ``unlabelled``, with noise on the labels; None where it has no labels.
         calibration: As given, with errors; None where none is.
         query_rows: Rows of the shards to judge it on, apart in time.
@@ -109,13 +110,12 @@ class RigEpisodes:
         if len(clips) > 1:
             inside = clip_of == random.choice(clips)
         else:
-            _, order = np.unique(self.shards.samples.frame[rows], return_inverse=True)
-            block_N = _BLOCKS * order // (order.max(initial=0) + 1)
-            inside = block_N != random.integers(_BLOCKS)
+            block_of = time_blocks(self.shards.samples.frame[rows], _BLOCKS)
+            inside = block_of != random.integers(_BLOCKS)
         return rows[inside], rows[~inside]
 
     def period(self, rig: Sequence[str]) -> RigPeriod:
-        """Draw what a rig knows of itself."""
+        """Draw what is known of a rig."""
         settings = self._settings
         rows, query_rows = self.split(rig)
         random = generator(self.seed, "rig period", *rig)

@@ -1,12 +1,12 @@
-"""What the other views say of a joint, and how far they and the calibration are to be believed.
+"""What the other views show of a joint, and how far they and the calibration can be trusted.
 
 Every view is reduced to the highest peaks of its heatmaps. A peak is a line in each other view;
-the first peaks of all views, triangulated robustly, are a point, and so are those of all but the
-view that is asked. How much a calibration is worth shows without any label, by how far confident
-peaks lie off each other's lines: over all samples at hand (the doubt that
-`metafuse_ray.methods.plus.rig_calibration` works out), and in the very sample that is fused.
+the first peaks of all views, triangulated robustly, are a point, and so are those of all views but
+the one to be fused. The error of a calibration shows without labels, as the distance of confident
+peaks from each other's lines: over all available samples (the doubt that
+`metafuse_ray.methods.plus.rig_calibration` computes), and in the sample that is fused.
 
-All lengths are cells (`metafuse_ray.methods.plus.crop_cameras`).
+All lengths are in px64, 1/64 of a crop's side (`metafuse_ray.methods.plus.crop_cameras`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from metafuse_ray.geometry.epipolar import homogeneous, pair_fundamentals
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.geometry.triangulate import triangulate_robust
 from metafuse_ray.methods.plus.crop_cameras import (
-    cells_from_grid,
-    cells_from_world,
-    ideal_from_cells,
-    ideal_px_per_cell,
+    ideal_from_px64,
+    ideal_px_per_px64,
+    px64_from_grid,
+    px64_from_world,
 )
 from metafuse_ray.pose.modes import find_modes
 from metafuse_ray.samples.joints import refine_window
@@ -34,17 +34,17 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 MODES = 2
-"""Peaks of a heatmap that speak."""
+"""Peaks of a heatmap that are used."""
 WORST_DOUBT = 16.0
-"""Cells: farther off is as bad, and so is a pair of which nothing is known."""
+"""px64: larger doubts, and unknown ones, count as this one."""
 INLIER = 5.0
-"""Cells: inlier threshold of the triangulated points (20 px of a crop of 256)."""
+"""px64: inlier threshold of the triangulated points (20 px of a crop of 256)."""
 _AGREE = 2.5
-"""Cells: standard deviation of the agreement of a view with a point."""
+"""px64: standard deviation of the agreement of a view with a point."""
 _FEWEST = 5
-"""Joints in common that the doubt of a sample is worked out from."""
+"""Least number of common joints that the doubt of a sample is computed from."""
 _OUTSIDE = 1e3
-"""Cells: where a point that is not known is put."""
+"""px64: where a point that is not known is put."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +52,11 @@ class Peaks:
     """The highest peaks of every heatmap of a rig's samples.
 
     Attributes:
-        cells_VBJK2: Where.
+        px64_VBJK2: Where.
         height_VBJK: How high; 0 where the view sees nobody.
     """
 
-    cells_VBJK2: FloatArray
+    px64_VBJK2: FloatArray
     height_VBJK: FloatArray
 
     @classmethod
@@ -68,16 +68,16 @@ class Peaks:
         px_VBJK2 = torch.stack([px for px, _ in found]).double().numpy()
         height_VBJK = torch.stack([height for _, height in found]).double()
         height_VBJK = height_VBJK * batch.seen_VB[:, :, None, None]
-        return cls(cells_from_grid(px_VBJK2, grid), height_VBJK.numpy())
+        return cls(px64_from_grid(px_VBJK2, grid), height_VBJK.numpy())
 
     @property
     def first(self) -> FloatArray:
         """Where the highest peaks are, (V, B, J, 2)."""
-        return self.cells_VBJK2[..., 0, :]
+        return self.px64_VBJK2[..., 0, :]
 
     @property
     def trust(self) -> FloatArray:
-        """What a view's word weighs, (V, B, J): the square of its highest peak."""
+        """Weight of a view, (V, B, J): the square of its highest peak."""
         return np.square(self.height_VBJK[..., 0])
 
 
@@ -86,13 +86,13 @@ class Points:
     """Triangulated joints as every view should see them.
 
     Attributes:
-        cells_VBJ2: Where; far outside where it is not known.
+        px64_VBJ2: Where; far outside where it is not known.
         known_VBJ: Whether it is known.
         support_VBJ: Sum of the trust of the views that took part and agree with it.
         miss_B: Mean distance of the peaks that took part, by their trust.
     """
 
-    cells_VBJ2: FloatArray
+    px64_VBJ2: FloatArray
     known_VBJ: BoolArray
     support_VBJ: FloatArray
     miss_B: FloatArray
@@ -100,17 +100,17 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What the views of a rig say of each other's joints.
+    """What the views of a rig show of each other's joints.
 
     Attributes:
         peaks: What every view saw.
         lines_VVBJK3: [target, source]: the source's peaks as lines (a, b, c) in the target's
-            cells, of unit normal.
+            px64, of unit normal.
         doubt_VVB: Of every pair in every sample; 0 on the diagonal.
         every: The points that all views give.
-        others: The points that all views but the one that looks give.
+        others: The points that all views but the one to be fused give.
         world_BJ3: The points that all views give, in the rig's unit; NaN where not known.
-        ideal_VB33: From cells to ideal image pixels: see `ideal_from_cells`.
+        ideal_VB33: From px64 to ideal image pixels: see `ideal_from_px64`.
     """
 
     peaks: Peaks
@@ -123,14 +123,14 @@ class Evidence:
 
 
 def gather_evidence(batch: RigBatch, rig: Rig) -> Evidence:
-    """Work out what the views say of each other.
+    """Compute what the views show of each other's joints.
 
     Args:
         batch: Samples; their own rig and labels are not looked at.
-        rig: The calibration to believe.
+        rig: The calibration to use.
     """
     peaks = Peaks.of(batch)
-    ideal_VB33 = ideal_from_cells(batch, rig)
+    ideal_VB33 = ideal_from_px64(batch, rig)
     lines = _lines(peaks, rig, ideal_VB33)
     world_BJ3 = _triangulated(peaks, rig, ideal_VB33, peaks.trust)
     alone = []
@@ -145,7 +145,7 @@ def gather_evidence(batch: RigBatch, rig: Rig) -> Evidence:
         doubt_VVB=_sample_doubt(peaks, lines),
         every=_points(peaks, rig, ideal_VB33, peaks.trust, world_BJ3),
         others=Points(
-            cells_VBJ2=np.stack([points.cells_VBJ2[view] for view, points in enumerate(alone)]),
+            px64_VBJ2=np.stack([points.px64_VBJ2[view] for view, points in enumerate(alone)]),
             known_VBJ=np.stack([points.known_VBJ[view] for view, points in enumerate(alone)]),
             support_VBJ=np.stack([points.support_VBJ[view] for view, points in enumerate(alone)]),
             miss_B=np.mean([points.miss_B for points in alone], axis=0),
@@ -160,10 +160,10 @@ def _lines(peaks: Peaks, rig: Rig, ideal_VB33: FloatArray) -> FloatArray:
     # Cameras that share their centre have no lines: nothing lies near these.
     lines_VVBJK3 = np.zeros((views, views, count, joints, modes, 3))
     lines_VVBJK3[..., 2] = _OUTSIDE
-    peaks_VBJK3 = homogeneous(peaks.cells_VBJK2)
+    peaks_VBJK3 = homogeneous(peaks.px64_VBJK2)
     for (target, source), fundamental in pair_fundamentals(rig.cameras):
-        in_cells_B33 = np.swapaxes(ideal_VB33[source], 1, 2) @ fundamental @ ideal_VB33[target]
-        line_BJK3 = np.einsum("bjki,bil->bjkl", peaks_VBJK3[source], in_cells_B33)
+        in_px64_B33 = np.swapaxes(ideal_VB33[source], 1, 2) @ fundamental @ ideal_VB33[target]
+        line_BJK3 = np.einsum("bjki,bil->bjkl", peaks_VBJK3[source], in_px64_B33)
         length_BJK1 = np.linalg.norm(line_BJK3[..., :2], axis=-1, keepdims=True)
         lines_VVBJK3[target, source] = line_BJK3 / np.maximum(length_BJK1, 1e-12)
     return lines_VVBJK3
@@ -181,8 +181,8 @@ def _sample_doubt(peaks: Peaks, lines_VVBJK3: FloatArray) -> FloatArray:
     reached_VVBJ = np.cumsum(weight_VVBJ, -1)
     middle = (reached_VVBJ >= reached_VVBJ[..., -1:] / 2).argmax(-1)
     found_VVB = np.take_along_axis(distance_VVBJ, middle[..., None], -1)[..., 0]
-    told_VVB = (weight_VVBJ > 0).sum(-1) >= _FEWEST
-    doubt_VVB = np.where(told_VVB, np.minimum(found_VVB, WORST_DOUBT), WORST_DOUBT)
+    known_VVB = (weight_VVBJ > 0).sum(-1) >= _FEWEST
+    doubt_VVB = np.where(known_VVB, np.minimum(found_VVB, WORST_DOUBT), WORST_DOUBT)
     doubt_VVB[np.arange(len(doubt_VVB)), np.arange(len(doubt_VVB))] = 0.0
     return doubt_VVB
 
@@ -197,7 +197,7 @@ def _triangulated(
         ideal_VBJ3[..., :2].reshape(views, -1, 2),
         np.stack([camera.projection_matrix for camera in rig.cameras]),
         trust_VBJ.reshape(views, -1),
-        threshold_px=np.repeat(INLIER * ideal_px_per_cell(ideal_VB33), joints, axis=1),
+        threshold_px=np.repeat(INLIER * ideal_px_per_px64(ideal_VB33), joints, axis=1),
     )
     return world_N3.reshape(count, joints, 3)
 
@@ -206,13 +206,13 @@ def _points(
     peaks: Peaks, rig: Rig, ideal_VB33: FloatArray, trust_VBJ: FloatArray, world_BJ3: FloatArray
 ) -> Points:
     """Look at triangulated points from every view."""
-    there_VBJ2, known_VBJ = cells_from_world(world_BJ3, rig, ideal_VB33)
+    there_VBJ2, known_VBJ = px64_from_world(world_BJ3, rig, ideal_VB33)
     there_VBJ2 = np.where(known_VBJ[..., None], there_VBJ2, _OUTSIDE).clip(-_OUTSIDE, _OUTSIDE)
     off_VBJ = np.linalg.norm(there_VBJ2 - peaks.first, axis=-1)
     agreeing_VBJ = trust_VBJ * np.exp(-np.square(off_VBJ / _AGREE) / 2) * known_VBJ
-    heard_VBJ = trust_VBJ * known_VBJ
-    total_B = heard_VBJ.sum((0, 2))
-    miss_B = (heard_VBJ * np.minimum(off_VBJ, WORST_DOUBT)).sum((0, 2)) / total_B.clip(1e-12)
+    used_VBJ = trust_VBJ * known_VBJ
+    total_B = used_VBJ.sum((0, 2))
+    miss_B = (used_VBJ * np.minimum(off_VBJ, WORST_DOUBT)).sum((0, 2)) / total_B.clip(1e-12)
     return Points(
         there_VBJ2,
         known_VBJ,

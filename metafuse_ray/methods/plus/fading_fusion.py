@@ -1,11 +1,11 @@
-"""Fuse a view's heatmaps with what the other views say, every voice fading with its doubt.
+"""Fuse a view's heatmaps with the other views' evidence; the weight of each term fades with doubt.
 
     fused = sum_k w_k E_k / sum_k w_k
 
 over the view's own heatmap (scaled to height 1), a ridge along the lines of every source's peaks,
 a Gaussian about the point of all views and one about the point of the others. The weights and
-spreads are power laws with meta-learned exponents: see `metafuse_ray.methods.plus.weights`. All of
-it is differentiable in those.
+spreads are power laws with meta-learned exponents: see `metafuse_ray.methods.plus.weights`. The
+result is differentiable in these exponents.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metafuse_ray.methods.plus.crop_cameras import CELLS
+from metafuse_ray.methods.plus.crop_cameras import PX64
 from metafuse_ray.methods.plus.evidence import WORST_DOUBT, Evidence, Points
 from metafuse_ray.methods.plus.weights import Scalars
 
 FAINT = 0.02
 """Added to heights before their logarithm is taken."""
 _LEAST = 1e-9
-"""Share of a peak that is as good as none."""
+"""Share of a peak that counts as none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """The cells of a grid's columns and rows."""
+    """Where a grid's columns and rows are, px64."""
 
     x_W: Tensor
     y_H: Tensor
@@ -38,13 +38,13 @@ class Pixels:
     def of(cls, grid: tuple[int, int], stride: int = 1) -> Pixels:
         """Return those of every so many-th pixel of a grid (h, w)."""
         y_H, x_W = (
-            (torch.arange(stride // 2, size, stride) + 0.5) * (CELLS / size) - 0.5 for size in grid
+            (torch.arange(stride // 2, size, stride) + 0.5) * (PX64 / size) - 0.5 for size in grid
         )
         return cls(x_W, y_H)
 
-    def bells(self, cells_BJ2: Tensor, sigma_B11: Tensor) -> Tensor:
-        """Return Gaussians (B, J, H, W) of height 1 about places in cells."""
-        x_BJ1, y_BJ1 = cells_BJ2.split(1, -1)
+    def bells(self, px64_BJ2: Tensor, sigma_B11: Tensor) -> Tensor:
+        """Return Gaussians (B, J, H, W) of height 1 about places in px64."""
+        x_BJ1, y_BJ1 = px64_BJ2.split(1, -1)
         along_x_BJW = torch.exp(-(((self.x_W - x_BJ1) / sigma_B11) ** 2) / 2)
         along_y_BJH = torch.exp(-(((self.y_H - y_BJ1) / sigma_B11) ** 2) / 2)
         return along_y_BJH[..., :, None] * along_x_BJW[..., None, :]
@@ -55,8 +55,8 @@ class FadingFusion:
 
     Args:
         heatmaps_VBJhw: The views' own heatmaps.
-        evidence: What the views say of each other.
-        doubt_VV: Doubt of every pair over all samples at hand, cells.
+        evidence: What the views show of each other's joints.
+        doubt_VV: Doubt of every pair over all available samples, px64.
     """
 
     def __init__(self, heatmaps_VBJhw: Tensor, evidence: Evidence, doubt_VV: np.ndarray) -> None:
@@ -75,13 +75,13 @@ class FadingFusion:
         """Return one view's fused heatmaps.
 
         Args:
-            scalars: Meta-learned, or being so.
+            scalars: Meta-learned, or being learned.
             view: Which.
             stride: Only every so many-th pixel, as training does to save time.
 
         Returns:
-            (B, J, H, W) float32, of height 1 at most; where the view sees nobody, what the others
-            say.
+            (B, J, H, W) float32, of height 1 at most; where the view sees nobody, the evidence of
+            the others.
         """
         views, _, _, height, width = self._heatmaps_VBJhw.shape
         pixels = Pixels.of((height, width), stride)
@@ -135,7 +135,7 @@ class FadingFusion:
         weight_BJ = weight_BJ + scalars[f"{name}_peak"] * self._log_peak_VBJ[view]
         weight_BJ = weight_BJ + _fade(scalars, "point", doubt, now_B)
         sigma_B11 = _sigma(scalars, "point", doubt, now_B)[:, None, None]
-        bell_BJHW = pixels.bells(_float(points.cells_VBJ2[view]), sigma_B11)
+        bell_BJHW = pixels.bells(_float(points.px64_VBJ2[view]), sigma_B11)
         return weight_BJ.exp() * _float(points.known_VBJ[view]), bell_BJHW
 
 

@@ -1,7 +1,7 @@
 """How far labels lie from where detectors point, joint by joint, in the body's own frame.
 
-A labeller's hip is not the detector's hip: views agree on the detector's, and no fusion of them can
-tell. What lies between the two stays with the body as it turns, so it is known from other rigs that
+A labeller's hip is not the detector's hip: views agree on the detector's, and no fusion can find
+the difference. The offset between the two turns with the body, so it is known from other rigs that
 were labelled the same way, and from the labels of the rig itself:
 
     offset = (strength * prior + sqrt(n) * mean of what n labels show) / (strength + sqrt(n))
@@ -27,7 +27,7 @@ FloatArray = npt.NDArray[np.float64]
 _UNIT = 0.1
 """Torso lengths that an offset of 1 is long."""
 _GROSS = 4.0
-"""Offsets from this length on are errors of the detector, not a custom of the labeller."""
+"""Offsets from this length on are errors of the detector, not a habit of the labeller."""
 _LEAST = 1e-9
 
 
@@ -49,7 +49,7 @@ class BodyFrames:
 
     @classmethod
     def of(cls, points_BJ3: FloatArray, skeleton: Skeleton) -> BodyFrames:
-        """Read them off 3D joints in any unit."""
+        """Compute them from 3D joints in any unit."""
         left_hip, right_hip = (points_BJ3[:, joint] for joint in skeleton.groups["hip"])
         left, right = (points_BJ3[:, joint] for joint in skeleton.groups["shoulder"])
         spine_B3 = (left + right - left_hip - right_hip) / 2
@@ -61,7 +61,7 @@ class BodyFrames:
         return cls(_UNIT * torso_B1[..., None] * axes_B33)
 
     def measure(self, found_BJ3: FloatArray, labels_BJ3: FloatArray) -> FloatArray:
-        """Return the offsets (B, J, 3) from found joints to labels; NaN where they say nothing."""
+        """Return the offsets (B, J, 3) from found joints to labels; NaN where unknown."""
         squared_B11 = np.square(self.axes_B33).sum(-1)[:, :1, None]
         offsets_BJ3 = (labels_BJ3 - found_BJ3) @ np.swapaxes(self.axes_B33, 1, 2) / squared_B11
         with np.errstate(invalid="ignore"):

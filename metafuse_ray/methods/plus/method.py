@@ -1,10 +1,10 @@
-"""MetaFuse+: calibrate the rig as far as it goes, then fuse with weights that fade with doubt.
+"""MetaFuse+: calibrate the rig as far as possible, then fuse with weights that fade with doubt.
 
-Published MetaFuse has labels teach the weights between fixed crop pixels. What is unknown about a
-new rig is its geometry, though: here labels and detections go into its calibration
-(`rig_calibration.py`), known crops carry it to every sample, and the frames around count too
-(`across_time.py`). What is meta-learned over rigs is where labels lie beside detections
-(`joint_offsets.py`) and, where asked for, how far to trust whom (`weights.py`).
+In published MetaFuse, labels teach the weights between fixed crop pixels. But what is unknown about
+a new rig is its geometry. So here labels and detections go into its calibration
+(`rig_calibration.py`), the known crops apply it to every sample, and the frames around are used too
+(`across_time.py`). Meta-learned over rigs are the offsets of labels from detections
+(`joint_offsets.py`) and, if asked for, the exponents of the weights (`weights.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from metafuse_ray.calibration.doubt import PairDoubt
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.methods.interface import RigTask, with_label_points
 from metafuse_ray.methods.plus.across_time import Moments, Steadied
-from metafuse_ray.methods.plus.crop_cameras import CELLS, cells_from_world, ideal_from_cells
+from metafuse_ray.methods.plus.crop_cameras import PX64, ideal_from_px64, px64_from_world
 from metafuse_ray.methods.plus.evidence import INLIER, Evidence, gather_evidence
 from metafuse_ray.methods.plus.fading_fusion import FadingFusion, Pixels
 from metafuse_ray.methods.plus.joint_offsets import BodyFrames, settle_offsets
@@ -32,15 +32,14 @@ from metafuse_ray.samples.rig_batch import RigBatch
 
 _CHUNK = 32
 """Samples fused at a time."""
-_SILENT = -50.0
-"""Bias of a voice that is not heard."""
+_LEFT_OUT = -50.0
+"""Bias of a term that is left out."""
 _AROUND_SIGMA = 1.5
-"""Cells: spread of what the frames around say; its height is their weight."""
+"""px64: spread of the term of the frames around; its height is their weight."""
 _FAINTEST = 0.02
-"""Weight below which they are not listened to."""
+"""Weight below which they are left out."""
 _FARTHEST = 8.0
-"""Cells that an offset moves a joint along each axis, at the most: one seen from close by is not
-known so well."""
+"""Most px64 that an offset moves a joint along each axis: near the camera it is less certain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +48,14 @@ class PlusRig:
 
     Attributes:
         scalars_S: In the order of `metafuse_ray.methods.plus.weights.START`.
-        calibration: What to fuse and triangulate with; None where nothing is known, and every
-            view stands alone.
+        calibration: What to fuse and triangulate with; None where it is unknown and every view
+            is used alone.
         doubt_VV: See `pair_doubt`.
         offsets_J3: From what the views agree on to what is labelled: see
             `metafuse_ray.methods.plus.joint_offsets`.
         origin: Where the calibration comes from: see `RigCalibration`.
         reason: Why it could not be refined or estimated; empty where it could.
-        across_time: Whether the frames before and after have a say.
+        across_time: Whether the frames before and after are used.
     """
 
     scalars_S: torch.Tensor
@@ -69,7 +68,7 @@ class PlusRig:
 
     @property
     def chosen(self) -> Mapping[str, float]:
-        """What was found: whether it is calibrated, mean doubt (cells) and length of offsets."""
+        """What was found: whether it is calibrated, mean doubt (px64) and length of offsets."""
         off_diagonal = self.doubt_VV[~np.eye(len(self.doubt_VV), dtype=bool)]
         return {
             "calibrated": float(self.origin in ("refined", "estimated")),
@@ -101,20 +100,20 @@ class PlusRig:
                 _moments(part, self.calibration, self._by_itself(part, self.calibration))
                 for part in around
             ]
-            _listen(batch, self.calibration, moments.steadied(others), fused_VBJHW)
+            _add_frames_around(batch, self.calibration, moments.steadied(others), fused_VBJHW)
         return fused_VBJHW
 
     def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the other views say together, and what a view fuses to, (J, H, W) each.
+        """Return the other views' evidence, and what a view fuses to, (J, H, W) each.
 
-        The frames around have their say in the second alone.
+        The frames around are used in the second only.
         """
         own_JHW = batch.heatmaps_VBJhw[view, row]
         if self.calibration is None:
             return torch.zeros_like(own_JHW), own_JHW
-        silent = {**by_name(self.scalars_S), "own_bias": torch.tensor(_SILENT)}
-        said = self._of_frame(batch.take(np.array([row])), self.calibration, silent)
-        return said[view, 0], self.heatmaps(batch)[view, row]
+        others = {**by_name(self.scalars_S), "own_bias": torch.tensor(_LEFT_OUT)}
+        fused = self._of_frame(batch.take(np.array([row])), self.calibration, others)
+        return fused[view, 0], self.heatmaps(batch)[view, row]
 
     def calibration_line(self) -> str:
         """Say where a rig's calibration comes from, and how far it is to be doubted."""
@@ -155,7 +154,7 @@ class PlusRig:
 
 @dataclass(frozen=True)
 class PlusMethod:
-    """Calibrate, and learn what the rig's labels call a joint.
+    """Calibrate, and learn where the rig's labels place each joint.
 
     Attributes:
         weights: Meta-learned, or set by hand.
@@ -187,9 +186,9 @@ class PlusMethod:
 
 
 def pair_doubt(doubt: PairDoubt) -> np.ndarray:
-    """Join what is wrong with a pair and what is open about it, (V, V) in cells; 0 on the diagonal.
+    """Combine a pair's residual and spread, (V, V) in px64; 0 on the diagonal.
 
-    Infinite where nothing can be told.
+    Infinite where unknown.
     """
     return np.hypot(doubt.residual_VV, doubt.spread_VV)
 
@@ -197,7 +196,7 @@ def pair_doubt(doubt: PairDoubt) -> np.ndarray:
 def shown_offsets(labelled: RigBatch, evidence: Evidence, rig: Rig) -> np.ndarray | None:
     """Return the offsets (B, J, 3) that labelled samples show; None where joints have no meaning.
 
-    Labels are triangulated, as the detections are: a world of its own does no harm.
+    Labels are triangulated as the detections are, so the calibration may have its own world.
     """
     if labelled.skeleton is None:
         return None
@@ -214,15 +213,15 @@ def label_shift(
     if batch.skeleton is None or not offsets_J3.any():
         return torch.zeros(*shape[:3], 2)
     offset_BJ3 = BodyFrames.of(evidence.world_BJ3, batch.skeleton).place(offsets_J3)
-    before_VBJ2, known_VBJ = cells_from_world(evidence.world_BJ3, rig, evidence.ideal_VB33)
-    after_VBJ2, still_VBJ = cells_from_world(
+    before_VBJ2, known_VBJ = px64_from_world(evidence.world_BJ3, rig, evidence.ideal_VB33)
+    after_VBJ2, still_VBJ = px64_from_world(
         evidence.world_BJ3 + offset_BJ3, rig, evidence.ideal_VB33
     )
     known_VBJ1 = (known_VBJ & still_VBJ)[..., None]
     with np.errstate(invalid="ignore"):
         shift_VBJ2 = np.where(known_VBJ1, after_VBJ2 - before_VBJ2, 0.0)
-    px_per_cell = np.array([shape[-1], shape[-2]]) / CELLS
-    return torch.tensor(shift_VBJ2.clip(-_FARTHEST, _FARTHEST) * px_per_cell)
+    px_per_px64 = np.array([shape[-1], shape[-2]]) / PX64
+    return torch.tensor(shift_VBJ2.clip(-_FARTHEST, _FARTHEST) * px_per_px64)
 
 
 def _decoded(batch: RigBatch, heatmaps_VBJHW: torch.Tensor) -> Joints2D:
@@ -234,23 +233,25 @@ def _decoded(batch: RigBatch, heatmaps_VBJHW: torch.Tensor) -> Joints2D:
 def _moments(batch: RigBatch, calibration: Rig, fused_VBJHW: torch.Tensor) -> Moments:
     joints = _decoded(batch, fused_VBJHW)
     here = replace(batch, rig=calibration)
-    return Moments.of(batch, joints, triangulate_rig(here, joints, INLIER * batch.crop_px / CELLS))
+    return Moments.of(batch, joints, triangulate_rig(here, joints, INLIER * batch.crop_px / PX64))
 
 
-def _listen(batch: RigBatch, calibration: Rig, around: Steadied, fused_VBJHW: torch.Tensor) -> None:
-    """Let the frames before and after have a say too, in place."""
+def _add_frames_around(
+    batch: RigBatch, calibration: Rig, around: Steadied, fused_VBJHW: torch.Tensor
+) -> None:
+    """Add the term of the frames before and after, in place."""
     if around.weight < _FAINTEST:
         return
-    cells_VBJ2, known_VBJ = cells_from_world(
-        around.points_BJ3, calibration, ideal_from_cells(batch, calibration)
+    px64_VBJ2, known_VBJ = px64_from_world(
+        around.points_BJ3, calibration, ideal_from_px64(batch, calibration)
     )
     pixels = Pixels.of((fused_VBJHW.shape[-2], fused_VBJHW.shape[-1]))
     sigma = torch.tensor(_AROUND_SIGMA)
-    cells_VBJ2 = np.where(known_VBJ[..., None], cells_VBJ2, 0.0)
+    px64_VBJ2 = np.where(known_VBJ[..., None], px64_VBJ2, 0.0)
     for view, rows in itertools.product(batch.views, _chunks(batch)):
-        cells_BJ2 = torch.tensor(cells_VBJ2[view, rows]).float()
+        px64_BJ2 = torch.tensor(px64_VBJ2[view, rows]).float()
         share_BJ = torch.tensor(around.weight * known_VBJ[view, rows]).float()
-        bells_BJHW = share_BJ[..., None, None] * pixels.bells(cells_BJ2, sigma)
+        bells_BJHW = share_BJ[..., None, None] * pixels.bells(px64_BJ2, sigma)
         own_BJHW = fused_VBJHW[view, rows]
         fused_VBJHW[view, rows] = (own_BJHW + bells_BJHW) / (1 + share_BJ[..., None, None])
 

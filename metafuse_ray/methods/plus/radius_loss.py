@@ -16,7 +16,8 @@ def radius_loss(
 ) -> torch.Tensor:
     """Return the mean softmax mass beyond the JDR's radius of the label: 1 - JDR, made smooth.
 
-    Bounded, unlike a likelihood: joints that no view sees, which nothing helps, do not decide.
+    Bounded, unlike a likelihood: joints that no view sees, and that fusion cannot find, do not
+    dominate.
 
     Args:
         fused_BJHW: Fused heatmaps, of height 1 or so.

@@ -4,7 +4,7 @@
     found.rig, found.doubt.residual_VV, found.doubt.spread_VV
 
 A calibration that is given is refined, a missing one is estimated. Where that is not possible the
-result says so, and the method goes on with what there is. Nothing is drawn at random.
+result says so, and the method uses what is known. Nothing is drawn at random.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from metafuse_ray.geometry.camera import Camera
 from metafuse_ray.geometry.crop import apply_affine, invert_affine
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.methods.interface import RigTask, label_joints
-from metafuse_ray.methods.plus.crop_cameras import CELLS
+from metafuse_ray.methods.plus.crop_cameras import PX64
 from metafuse_ray.samples.joints import image_px_per_crop_px, own_joints
 from metafuse_ray.samples.rig_batch import RigBatch
+from metafuse_ray.samples.time_blocks import time_blocks
 
 _CONFIDENT = 0.65
 """Peaks below this share of a high peak are left out: they err together (see docs)."""
 _HIGH = 0.95
-"""Quantile of the peaks that is called a high one: backbones differ in their heights."""
+"""Quantile of the peaks that counts as a high peak: heights differ between backbones."""
 _DETECTION, _LABEL = (2.0, 0.5), (1.0, 4.0)
-"""Standard deviation, in cells, and tail (see `Observations`). Detections err alike
-for a while, so that each tells less than its error says, and some are gross; labels are neither."""
+"""Standard deviation, in px64, and tail (see `Observations`). Detections repeat their
+errors for a while, so each is worth less than its error suggests, and some are gross errors; labels
+have neither problem."""
 _BLOCKS = 4
 """Blocks of time that are left out in turn to judge a calibration."""
 
@@ -64,13 +66,13 @@ class RigCalibration:
 
 @dataclass(frozen=True, eq=False)
 class _Sight:
-    """Detections and labels of all samples at hand, in image pixels; NaN is not known.
+    """Detections and labels of all available samples, in image pixels; NaN is unknown.
 
     Attributes:
         points_VN2: Positions.
         sigma_VN: Their standard deviations, NaN for what is not used.
         tail_VN: See `Observations`.
-        unit_VN: Image pixels of one cell.
+        unit_VN: Image pixels of one px64.
         block_N: Block of time.
     """
 
@@ -90,7 +92,7 @@ class _Sight:
 
 
 _FOUND: WeakKeyDictionary[RigTask, RigCalibration] = WeakKeyDictionary()
-"""Methods that differ in their weights alone meet the same task: it is calibrated once."""
+"""Methods that differ only in their weights get the same task: it is calibrated once."""
 
 
 def calibrate_rig(task: RigTask) -> RigCalibration:
@@ -161,7 +163,7 @@ def _placed(cameras: Sequence[Camera], views: Views) -> tuple[Camera, ...]:
 
 
 def _look(task: RigTask) -> _Sight:
-    """Gather confident detections of all samples at hand, and the labels."""
+    """Gather confident detections of all available samples, and the labels."""
     batches = [task.unlabelled] + ([] if task.asked is None else [task.asked])
     found = [own_joints(batch) for batch in batches]
     heights = np.concatenate([joints.peak_VBJ.ravel() for joints in found])
@@ -179,22 +181,16 @@ def _look(task: RigTask) -> _Sight:
     points, sigma, tail, unit = (np.concatenate(arrays, 1) for arrays in zip(*parts, strict=True))
     batches += [] if task.labelled is None else [task.labelled]
     times = np.concatenate([batch.time_B2 for batch in batches])
-    return _Sight(points, sigma, tail, unit, _blocks(times, len(points[0]) // len(times)))
+    block_N = np.repeat(time_blocks(times, _BLOCKS), len(points[0]) // len(times))
+    return _Sight(points, sigma, tail, unit, block_N)
 
 
 def _in_image(
     batch: RigBatch, crop_VBJ2: np.ndarray, sigma_VBJ: np.ndarray, tail: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return points (V, B J, 2), sigmas, tails and units; sigmas come in cells."""
+    """Return points (V, B J, 2), sigmas, tails and units; sigmas are given in px64."""
     views, _, joints = sigma_VBJ.shape
     points = apply_affine(invert_affine(batch.crop_from_image_VB23), crop_VBJ2)
-    unit_VN = np.repeat(image_px_per_crop_px(batch) * batch.crop_px / CELLS, joints, axis=1)
+    unit_VN = np.repeat(image_px_per_crop_px(batch) * batch.crop_px / PX64, joints, axis=1)
     sigma_VN = sigma_VBJ.reshape(views, -1) * unit_VN
     return points.reshape(views, -1, 2), sigma_VN, np.full_like(sigma_VN, tail), unit_VN
-
-
-def _blocks(time_B2: np.ndarray, joints: int) -> np.ndarray:
-    """Number the block of time that every joint's sample is of, by equal shares of the times."""
-    _, order = np.unique(time_B2, axis=0, return_inverse=True)
-    order = order.reshape(-1)
-    return np.repeat(_BLOCKS * order // (order.max(initial=0) + 1), joints)

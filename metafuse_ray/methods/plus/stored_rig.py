@@ -1,4 +1,4 @@
-"""A rig adapted by MetaFuse+, with all that its use needs to know."""
+"""A rig adapted by MetaFuse+, with all that is needed to use it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from metafuse_ray.samples.rig_batch import RigBatch
 
 @dataclass(frozen=True, eq=False)
 class StoredPlusRig(StoredFacts, PlusRig):
-    """What MetaFuse+ found out about a rig, with all that its use needs to know."""
+    """What MetaFuse+ found out about a rig, with all that is needed to use it."""
 
     def joints(self, batch: RigBatch, around: Iterable[RigBatch] = ()) -> tuple[Joints2D, Joints2D]:
         """Find the joints of samples: see `PlusRig.joints`.
@@ -67,12 +67,12 @@ class StoredPlusRig(StoredFacts, PlusRig):
 
 
 def plus_content(stored: StoredPlusRig) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Return what is MetaFuse+'s own of a stored rig: tensors, and plain values."""
+    """Return what only MetaFuse+ stores of a rig: tensors, and plain values."""
     tensors = {
         "scalars": stored.scalars_S,
         "offsets": torch.from_numpy(np.asarray(stored.offsets_J3, dtype=np.float32)),
     }
-    # JSON knows no infinity: null is a pair of which nothing can be told.
+    # JSON has no infinity: null is a pair whose doubt is unknown.
     doubt = [[value if np.isfinite(value) else None for value in row] for row in stored.doubt_VV]
     facts = {
         "scalars": list(START),

@@ -1,9 +1,9 @@
 """The numbers of MetaFuse+ that hold for all rigs, and that may be meta-learned over them.
 
-With r the doubt of a pair, d that of the sample at hand, and ``floor`` = exp(log_floor), a voice
-weighs exp(bias + powers of what it saw) (r + floor)^-fade (d + floor)^-fade_now, and is spread by
-sigma^2 = exp(sigma)^2 + (exp(slope) r)^2 + (exp(slope_now) d)^2, in cells. Beside these exponents
-stand the offsets from what detectors find to what people label, and what their prior weighs.
+With r the doubt of a pair, d that of the sample, and ``floor`` = exp(log_floor), a term weighs
+exp(bias + powers of its peaks) (r + floor)^-fade (d + floor)^-fade_now, and its spread is
+sigma^2 = exp(sigma)^2 + (exp(slope) r)^2 + (exp(slope_now) d)^2, in px64. Beside these exponents
+are the offsets from what detectors find to what people label, and the weight of their prior.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ START: Mapping[str, float] = MappingProxyType(
         "point_slope_now": -1.0,
         # All fades.
         "log_floor": 0.0,
-        # What the prior of the joint offsets weighs, against the root of the number of labels.
+        # Weight of the prior of the joint offsets, against the root of the number of labels.
         "log_strength": 2.0,
     }
 )
@@ -89,7 +89,7 @@ _OF_OFFSETS = ("log_strength",)
 
 
 def without_exponents(scalars: Scalars) -> Scalars:
-    """Cut the exponents off from what is learned; what belongs to the offsets stays."""
+    """Detach the exponents, which are not learned then; the strength of the offsets stays."""
     return {
         name: value if name in _OF_OFFSETS else value.detach() for name, value in scalars.items()
     }

@@ -1,6 +1,6 @@
-"""Episodes of whole rigs: calibrate from all samples at hand, differentiate the query loss.
+"""Episodes of whole rigs: calibrate from all available samples, differentiate the query loss.
 
-The calibration does not depend on what is learned, so an actor works it out once for each of its
+The calibration does not depend on what is learned, so an actor computes it once for each of its
 rigs, and with it what the rig's labels show of the joint offsets; the outer gradient is that of the
 query loss with respect to all parts of `PlusWeights`. It is 0 for the exponents of the fusion
 unless ``problem.exponents`` asks for them too.
@@ -31,7 +31,7 @@ from metafuse_ray.samples.joints import own_joints, rig_detections
 from metafuse_ray.samples.rig_batch import RigBatch
 
 _FINE = 32
-"""Grids from this width on are looked at in every second pixel, per axis, to save time."""
+"""Grids from this width on are evaluated at every second pixel, per axis, to save time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class RigWorker:
             scalars = by_name(parts.scalars_S)
             scalars = scalars if self._exponents else without_exponents(scalars)
             alone, fused = _losses(alone, query, known, scalars, parts.offsets_J3)
-        # A rig that nothing is known of teaches nothing.
+        # A rig without a calibration has no gradient.
         fused = fused + sum(0 * part.sum() for part in learned.values())
         gradients = torch.autograd.grad(fused, list(learned.values()))
         named = zip(learned, gradients, strict=True)
@@ -150,13 +150,13 @@ def _losses(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss of the views by themselves, and of what is fused.
 
-    Both count how far labels lie off what is found, the first without offsets.
+    Both include the distance of labels from what is found, the first without offsets.
     """
     assert known.calibration is not None
     evidence = gather_evidence(query, known.calibration)
     shown_BJ3 = shown_offsets(query, evidence, known.calibration)
     offsets_J3 = settle_offsets(prior_J3, scalars["log_strength"].exp(), known.shown_BJ3)
-    # The disc about a label has a hard edge: offsets learn by their own loss.
+    # The disc about a label has a hard edge: offsets have their own loss.
     shift_VBJ2 = label_shift(query, evidence, known.calibration, offsets_J3.detach().numpy())
     query = replace(query, label_VBJ2=query.label_VBJ2 - shift_VBJ2.to(query.label_VBJ2))
     fusion = FadingFusion(query.heatmaps_VBJhw, evidence, known.doubt_VV)
@@ -169,7 +169,7 @@ def _losses(
 
 
 def _of_height_1(query: RigBatch) -> torch.Tensor:
-    """Scale the views' own heatmaps as `FadingFusion` does, so that their loss compares."""
+    """Scale the views' own heatmaps as `FadingFusion` does, so that their losses compare."""
     heatmaps_VBJhw = query.heatmaps_VBJhw
     return heatmaps_VBJhw / (heatmaps_VBJhw.amax((-1, -2), keepdim=True) + FAINT)
 

@@ -1,8 +1,8 @@
 """The affine model with theta from a calibration: blobs on the epipolar lines, then fine-tuned.
 
-Where a target pixel's joint lies in the source view is known up to its depth, which is that of the
-person, more or less: the blob's middle is the pixel's ray at that depth, its long axis the
-epipolar line there. Crops move, weights do not: the middle is a mean over the labelled samples.
+The place of a target pixel's joint in the source view is known up to its depth, which is about that
+of the person: the blob's middle is the pixel's ray at that depth, its long axis the epipolar line
+there. Crops move, but weights do not: the middle is a mean over the labelled samples.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from metafuse_ray.samples.rig_batch import RigBatch
 from metafuse_ray.shapes import Grid
 
 _LR = 0.005
-"""Adam step size of theta from here: a tenth and less of that from a hand-set start."""
+"""Adam step size of theta: at most a tenth of the one from a hand-set start."""
 _SIGMA_X, _SIGMA_Y, _GAIN = 0.1, 0.022, 1.0
 """Blob along and across the line, as shares of the width, and the sum of its weights."""
 _REACH = 0.1
@@ -37,7 +37,7 @@ _REACH = 0.1
 
 @dataclass(frozen=True)
 class AffineFromCalibration:
-    """Affine transforms that a calibration starts and labelled frames fine-tune."""
+    """Affine transforms started from a calibration and fine-tuned on labelled frames."""
 
     seed: int
     model: ModelConfig
@@ -89,7 +89,7 @@ def _ray_points(batch: RigBatch, rig: Rig, view: int, grid: Grid) -> np.ndarray:
 
 
 def _person_centres(batch: RigBatch, rig: Rig) -> np.ndarray:
-    """Triangulate the middles of the crops, which lie on the person in every view: (B, 3)."""
+    """Triangulate the middles of the crops, which show the person in every view: (B, 3)."""
     middle = np.full((len(rig), len(batch), 1, 2), (batch.crop_px - 1) / 2)
     joints = Joints2D(middle, middle, np.ones(middle.shape[:-1]))
     return triangulate_rig_dlt(replace(batch, rig=rig), joints)[:, 0]
@@ -98,13 +98,13 @@ def _person_centres(batch: RigBatch, rig: Rig) -> np.ndarray:
 def _on_line(
     batch: RigBatch, rig: Rig, source: int, points_3BP3: np.ndarray, grid: Grid
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the pixels' rays lie in the source heatmaps, and along what: (P, 2) each."""
+    """Return where the pixels' rays lie in the source heatmaps, and which way: (P, 2) each."""
     image_px = rig.cameras[source].project(points_3BP3)
     crop_px = apply_affine(batch.crop_from_image_VB23[source], image_px)
     place_3BP2 = heatmap_from_crop(crop_px, batch.crop_px, grid)
     seen = batch.seen_VB[source].numpy() & np.isfinite(place_3BP2).all((0, 2, 3))
     if not seen.any():
-        # Nobody is in sight of this source: its blobs lie outside and add nothing.
+        # This source sees nobody: its blobs lie outside and add nothing.
         away = np.full((place_3BP2.shape[2], 2), -9.0 * grid[1])
         return away, np.broadcast_to([1.0, 0.0], away.shape)
     place_3P2 = place_3BP2[:, seen].mean(1)

@@ -1,4 +1,4 @@
-"""Epipolar maximum: a view collects, for every pixel, the best that the others saw on its line."""
+"""Epipolar maximum: for every pixel, a view collects the other views' maximum on its line."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from metafuse_ray.samples.joints import Joints2D, seen_rows
 from metafuse_ray.samples.rig_batch import RigBatch
 
 Fundamentals = Mapping[tuple[int, int], np.ndarray]
-"""(target view, source view) -> F; a pair whose geometry is not known is left out."""
+"""(target view, source view) -> F; a pair of unknown geometry is left out."""
 _SELF_WEIGHT_2D, _SELF_WEIGHT_3D = 0.3, 0.7
 """Lambda for the JDR and for the MPJPE, where they do best on training cameras."""
 _FINER = 2
-"""Source heatmaps are drawn so much finer: a line then meets a pixel near its middle."""
+"""Source heatmaps are upsampled so many times: a line then passes near a pixel's middle."""
 _CHUNK = 16
 """Samples at a time."""
 
@@ -165,7 +165,7 @@ def label_geometry(task: RigTask) -> Fundamentals:
 
 
 def _weighed(heatmaps_BJhw: torch.Tensor) -> torch.Tensor:
-    """Weigh heatmaps by their peaks squared; the root forgives lines that pass a peak closely."""
+    """Weigh heatmaps by their squared peaks; the root helps lines that pass close to a peak."""
     heat = heatmaps_BJhw.clamp(min=0)
     return heat.sqrt() * heat.amax((-2, -1), keepdim=True) ** 2
 

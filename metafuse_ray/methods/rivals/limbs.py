@@ -1,4 +1,4 @@
-"""How long a rig's people's limbs are, from labelled frames alone."""
+"""Limb lengths of the people of a rig, from labelled frames alone."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class LimbModel:
 
 
 def limb_model(points_BJ3: np.ndarray, skeleton: Skeleton) -> LimbModel:
-    """Measure the limbs of labelled samples; one that no sample shows is left out.
+    """Measure the limbs of labelled samples; a limb that no sample shows is left out.
 
     Args:
         points_BJ3: 3D joints, NaN where unknown; triangulated from 2D labels, as a lab has them.
-        skeleton: Which joints a limb joins. Of a circle of limbs, one drops out.
+        skeleton: Which joints a limb joins. Of a cycle of limbs, one is left out.
     """
     lengths = {}
     for a, b in skeleton.limbs:
@@ -51,7 +51,7 @@ def limb_model(points_BJ3: np.ndarray, skeleton: Skeleton) -> LimbModel:
 
 
 def _forest(edges: Sequence[tuple[int, int]], joints: int) -> list[tuple[int, int]]:
-    """Drop edges that close a circle."""
+    """Drop edges that close a cycle."""
     tree_of = list(range(joints))
     kept = []
     for a, b in edges:

@@ -1,12 +1,12 @@
 """3D joints by a recursive pictorial structure model on all views' heatmaps at once.
 
-A grid of cells about the person is scored by what the views see where a cell projects to; limbs of
-known length tie the joints; dynamic programming over the tree finds the best cells together. Then
-each joint's cell is cut into a finer grid, again and again.
+A grid of voxels about the person is scored by what the views see where a voxel projects to; limbs
+of known length tie the joints; dynamic programming over the tree finds the best voxels together.
+Then each joint's voxel is cut into a finer grid, again and again.
 
-Source: Qiu, Wang, Wang, Wang and Zeng, Cross View Fusion for 3D Human Pose Estimation (2019), whose
-limb lengths are true ones. Here they come from labelled frames, and of the first grid each joint
-keeps its best cells alone.
+Source: Qiu, Wang, Wang, Wang and Zeng, Cross View Fusion for 3D Human Pose Estimation (2019), which
+uses true limb lengths. Here they come from labelled frames, and each joint keeps only its best
+voxels of the first grid.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from metafuse_ray.samples.rig_batch import RigBatch
 
 _SIDE_MM = 2400.0
 """Side of the first grid's cube."""
-_CELLS = 20
-"""Cells along it."""
+_VOXELS = 20
+"""Voxels along it."""
 _KEPT = 60
-"""Cells of the first grid that a joint keeps."""
+"""Voxels of the first grid that a joint keeps."""
 _ROUNDS = 6
 """Finer grids, of three points a direction and half the spacing of the one before: down to 2 mm."""
 _FAINT = 0.03
-"""Share of the highest score that a place without any heat gets: no joint is impossible there."""
+"""Score of a place where no view sees anything, as a share of the highest: not impossible."""
 
 
 def pictorial_joints(
@@ -58,14 +58,14 @@ def _search(
     batch: RigBatch, heatmaps_VBJHW: Tensor, limbs: LimbModel, centre_B3: np.ndarray
 ) -> np.ndarray:
     joints = heatmaps_VBJHW.shape[2]
-    step = _SIDE_MM / _CELLS / batch.rig.mm_per_unit
-    cube_B1K3 = (centre_B3[:, None] + step * _lattice(_CELLS))[:, None]
+    step = _SIDE_MM / _VOXELS / batch.rig.mm_per_unit
+    cube_B1K3 = (centre_B3[:, None] + step * _lattice(_VOXELS))[:, None]
     score_BJK = _heat(batch, _widened(heatmaps_VBJHW), cube_B1K3)
     top_B = score_BJK.amax((1, 2)).clamp(min=1e-9)
     score_BJK, best_BJK = score_BJK.topk(_KEPT, -1)
-    cells_B1K3 = torch.from_numpy(cube_B1K3)
+    voxels_B1K3 = torch.from_numpy(cube_B1K3)
     place_BJK3 = torch.gather(
-        cells_B1K3.expand(-1, joints, -1, -1), 2, best_BJK[..., None].expand(-1, -1, -1, 3)
+        voxels_B1K3.expand(-1, joints, -1, -1), 2, best_BJK[..., None].expand(-1, -1, -1, 3)
     )
     place_BJ3 = _best_together(_log(score_BJK, top_B), place_BJK3, limbs, step)
     for _ in range(_ROUNDS):
@@ -84,7 +84,7 @@ def _best_together(score_BJK: Tensor, place_BJK3: Tensor, limbs: LimbModel, step
     for number in reversed(range(len(limbs.limbs))):
         parent, child = limbs.limbs[number]
         distance_BKC = torch.cdist(place_BJK3[:, parent], place_BJK3[:, child])
-        # Within a cell, a joint may be anywhere: the length is blurred by half of it.
+        # Within a voxel, a joint may be anywhere: the length is blurred by half of it.
         variance = float(limbs.spread_L[number]) ** 2 + (step / 2) ** 2
         fit_BKC = -((distance_BKC - float(limbs.length_L[number])) ** 2) / (2 * variance)
         message_BK, choice_BK = (best_BJK[:, child, None] + fit_BKC).max(-1)
@@ -119,7 +119,7 @@ def _heat(batch: RigBatch, heatmaps_VBJHW: Tensor, places: np.ndarray) -> Tensor
 
 
 def _widened(heatmaps_VBJHW: Tensor) -> Tensor:
-    """Take the maximum over about a cell of the first grid: no peak falls between two cells."""
+    """Take the maximum over about a voxel of the first grid: no peak falls between two voxels."""
     reach = max(1, round(heatmaps_VBJHW.shape[-1] / 32))
     flat = heatmaps_VBJHW.flatten(0, 1).float()
     wide = nn.functional.max_pool2d(flat, 2 * reach + 1, stride=1, padding=reach)

@@ -10,7 +10,7 @@ import pytest
 
 from metafuse_ray.benchmark.cell_plan import plan_cells
 from metafuse_ray.benchmark.cells import CellWorker
-from metafuse_ray.benchmark.judged_samples import TestSamples
+from metafuse_ray.benchmark.judged_samples import JudgedSamples
 from metafuse_ray.benchmark.rig_task import make_task
 from metafuse_ray.benchmark.rigs import rows_around
 from metafuse_ray.config.load import load_config
@@ -71,7 +71,7 @@ def test_a_method_looks_ahead_where_it_may(config: RunConfig, look_ahead: bool) 
     assert [batch is not None for batch in asked] == [look_ahead] * len(cells)
 
 
-def test_methods_that_calibrate_alike_go_together(config: RunConfig) -> None:
+def test_methods_with_the_same_calibration_go_together(config: RunConfig) -> None:
     shards = ShardSet.open(config.data.shards)
     cells = plan_cells(config, shards, shards)
     groups = together(cells)
@@ -123,12 +123,10 @@ def test_rows_around_are_of_the_same_people_and_clip(config: RunConfig, most: in
 
 
 @pytest.mark.parametrize("look_ahead", [True, False])
-def test_the_frames_around_are_listened_to_and_hold_no_truth(
-    config: RunConfig, look_ahead: bool
-) -> None:
+def test_the_frames_around_are_used_and_hold_no_truth(config: RunConfig, look_ahead: bool) -> None:
     shards = ShardSet.open(config.data.shards)
     settings = replace(config.evaluate, look_ahead=look_ahead, test_frames=3)
-    samples = TestSamples.load(shards, shards.manifest.test_cameras[:3], settings)
+    samples = JudgedSamples.load(shards, shards.manifest.test_cameras[:3], settings)
     assert len(samples.batch) == 3
     around = list(samples.around())
     assert bool(around) == look_ahead

@@ -1,4 +1,4 @@
-"""Relative paths lead below a root; where results would be lost, a job ends before it begins."""
+"""Relative paths lead below a root; where results would be lost, a job refuses to start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mean of a round: which tasks count, clipped how, summed in one order, by whomever."""
+"""The mean of a round: which tasks count, how they are clipped, and one order of summation."""
 
 from __future__ import annotations
 

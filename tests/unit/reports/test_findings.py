@@ -11,7 +11,7 @@ from tests.support.evaluation import cell_result, document, two_rigs
 
 
 def _calibrated():
-    """Robust triangulation loses 10 points for every degree; alike on both rigs."""
+    """Robust triangulation loses 10 points for every degree, on both rigs."""
     cells = []
     for rig, level in (("a", 90.0), ("b", 92.0)):
         for calibration in ("exact", 0.5, 2):

@@ -4,7 +4,7 @@ import torch
 
 from metafuse_ray.benchmark.cell_plan import plan_cells
 from metafuse_ray.benchmark.cells import Cell, CellWorker
-from metafuse_ray.benchmark.rigs import test_rows as rows_for_testing
+from metafuse_ray.benchmark.rigs import judged_rows
 from metafuse_ray.config.load import load_config
 from metafuse_ray.methods.metafuse.adapt_rig import AdaptedRig, Choice
 from metafuse_ray.methods.metafuse.fusion import NaiveFuse
@@ -23,7 +23,7 @@ def shards(tiny_shards):
 @pytest.fixture
 def batch(shards):
     cameras = shards.manifest.test_cameras
-    return load_rig_batch(shards, cameras, rows_for_testing(shards, cameras, 20, False))
+    return load_rig_batch(shards, cameras, judged_rows(shards, cameras, 20, False))
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_a_damaged_checkpoint_falls_back_to_an_older_one(
     assert rounds(run) == [1, 2, 3, 4, 5]
 
 
-def test_without_a_checkpoint_it_starts_afresh(
+def test_without_a_checkpoint_it_starts_from_the_beginning(
     tiny_shards: Path, whole: Path, run: Path, tmp_path: Path
 ) -> None:
     shutil.rmtree(run / "checkpoints")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from metafuse_ray.methods.metafuse.operator.function import Fuse
-from metafuse_ray.methods.metafuse.operator.reference import fuse_reference, reference_weights
+from metafuse_ray.methods.metafuse.operator.reference import fuse_reference
 from metafuse_ray.methods.metafuse.operator.shapes import check_shapes
 from metafuse_ray.methods.metafuse.operator.sweeps import Sweeps
 from metafuse_ray.shapes import Grid
@@ -60,17 +60,6 @@ def fuse(
         wide = Fuse.apply(omega.float(), theta.float(), heatmaps.float(), shape, sweeps)
         return wide.to(omega.dtype)
     return Fuse.apply(omega, theta, heatmaps, shape, sweeps)
-
-
-def fusion_weights(omega: torch.Tensor, theta: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """W itself, for pictures and tests: (P, Q) weights of Q source pixels at P target pixels.
-
-    Args:
-        omega: (h, w) base map.
-        theta: (P, 2, 3) affines, any number P of target pixels.
-        grid: Rows and columns of the source grid, Q pixels.
-    """
-    return reference_weights(omega, theta, grid)
 
 
 def _torch() -> Sweeps:
@@ -140,7 +129,7 @@ def _fastest(device: str) -> Sweeps:
 
 @functools.cache
 def _load(name: str, device: str) -> Sweeps | str:
-    """The implementation, or why it cannot be had."""
+    """The implementation, or why it is not available."""
     devices, make = _TABLE[name]
     if device not in devices:
         return f"made for {', '.join(devices)}"

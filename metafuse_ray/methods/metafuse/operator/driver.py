@@ -85,7 +85,7 @@ def gradients(plan: Plan, grad: torch.Tensor, wanted: Wanted) -> Inputs:
         G_RN = G_SRP[chunk.sample, :, chunk.start : chunk.stop]
         if wanted.parameters:
             torch.mm(G_RN.T, V_SRQ[chunk.sample, :, seen], out=pairs_NQ)
-            plan.sweeps.moments(warp, axes, pairs_NQ, sums.affine(chunk), room.cells)
+            plan.sweeps.moments(warp, axes, pairs_NQ, sums.affine(chunk), room.quads)
         if wanted.heatmaps:
             plan.sweeps.weights(warp, axes, pairs_NQ)
             sums.heatmaps(chunk, seen).addmm_(G_RN, pairs_NQ)
@@ -121,7 +121,7 @@ def second_gradients(
                 sums.heatmaps(chunk, seen).addmm_(G_RN, pairs_NQ)
         if moving is not None and wanted.parameters:
             torch.mm(G_RN.T, V_RQ, out=pairs_NQ)
-            plan.sweeps.moments_along(warp, moving, axes, pairs_NQ, sums.affine(chunk), room.cells)
+            plan.sweeps.moments_along(warp, moving, axes, pairs_NQ, sums.affine(chunk), room.quads)
         if motion.heatmaps_SRQ is not None:
             moved_RQ = motion.heatmaps_SRQ[chunk.sample, :, seen]
             if out_RN is not None:
@@ -130,7 +130,7 @@ def second_gradients(
             if wanted.parameters:
                 torch.mm(G_RN.T, moved_RQ, out=pairs_NQ)
                 more_N6 = torch.empty_like(warp.affine_N6)
-                plan.sweeps.moments(warp, axes, pairs_NQ, more_N6, room.cells)
+                plan.sweeps.moments(warp, axes, pairs_NQ, more_N6, room.quads)
                 sums.affine(chunk).add_(more_N6)
 
     inputs = sums.finish(_walk(plan, step, wanted))
@@ -139,11 +139,11 @@ def second_gradients(
 
 @dataclass(frozen=True, eq=False)
 class _Room:
-    """Working memory of one thread, and the cell sums of the lane it runs."""
+    """Working memory of one thread, and the quad sums of the lane it runs."""
 
     buffer: torch.Tensor
     columns: int
-    cells: torch.Tensor | None
+    quads: torch.Tensor | None
 
     def pairs(self, chunk: Chunk) -> torch.Tensor:
         """Room for the (N, Q) pairs of a chunk and the source pixels it sees."""
@@ -204,25 +204,25 @@ class _Sums:
         assert self.heatmaps_SRQ is not None
         return self.heatmaps_SRQ[chunk.sample, :, seen]
 
-    def finish(self, cells: torch.Tensor) -> Inputs:
-        """The gradients, from the lanes' cell sums (L, h + 4, w + 4, 4) too."""
+    def finish(self, quads: torch.Tensor) -> Inputs:
+        """The gradients, from the lanes' quad sums (L, h + 4, w + 4, 4) too."""
         shape, wanted, maps = self.plan.shape, self.wanted, self.heatmaps_SRQ
         theta = self.affine_SP6 * theta_scale(shape, self.affine_SP6)
         lead = (shape.batch,) if shape.per_sample else ()
         source = (shape.batch, shape.joints, *shape.source)
         return Inputs(
-            _fold(cells).to(theta.dtype) if wanted.omega else None,
+            _fold(quads).to(theta.dtype) if wanted.omega else None,
             theta.view(*lead, shape.target_pixels, 2, 3) if wanted.theta else None,
             None if maps is None else maps.view(source),
         )
 
 
-def _fold(cells_L: torch.Tensor) -> torch.Tensor:
-    """Gradient to omega from the sums of M (1, fx, fy, fx fy) per cell: the cell table transposed.
+def _fold(quads_L: torch.Tensor) -> torch.Tensor:
+    """Gradient to omega from the sums of M (1, fx, fy, fx fy) per quad: the quad table transposed.
 
     Lanes are added in their order and in double precision.
     """
-    one, x, y, xy = cells_L.double().sum(0).unbind(-1)
+    one, x, y, xy = quads_L.double().sum(0).unbind(-1)
     padded = one - x - y + xy
     padded[:, 1:] += (x - xy)[:, :-1]
     padded[1:] += (y - xy)[:-1]
@@ -233,26 +233,26 @@ def _fold(cells_L: torch.Tensor) -> torch.Tensor:
 def _walk(
     plan: Plan, step: Callable[[Chunk, _Room], None], wanted: Wanted = NOTHING
 ) -> torch.Tensor:
-    """Run ``step`` on every chunk; return each lane's cell sums, where omega is wanted."""
+    """Run ``step`` on every chunk; return each lane's quad sums, where omega is wanted."""
     # Chunks add to the same gradient of heatmaps, so that one lane must hold all of a sample.
     lanes = plan.lanes(by_sample=wanted.heatmaps)
     size = (
         max(((c.stop - c.start) * (c.last - c.first) for c in plan.chunks), default=0)
         * plan.shape.source[1]
     )
-    cells_L = plan.padded.new_zeros(len(lanes) if wanted.omega else 0, *plan.padded.shape, 4)
+    quads_L = plan.padded.new_zeros(len(lanes) if wanted.omega else 0, *plan.padded.shape, 4)
 
     def work(share: range) -> None:
         buffer = plan.padded.new_empty(size)
         for lane in share:
-            cells = cells_L[lane] if wanted.omega else None
-            room = _Room(buffer, plan.shape.source[1], cells)
+            quads = quads_L[lane] if wanted.omega else None
+            room = _Room(buffer, plan.shape.source[1], quads)
             for chunk in lanes[lane]:
                 if chunk.last > chunk.first:
                     step(chunk, room)
 
     if plan.padded.device.type == "cpu":
         run_lanes(len(lanes), work)
-    else:  # a device keeps itself busy
+    else:  # a device runs chunks in parallel by itself
         work(range(len(lanes)))
-    return cells_L
+    return quads_L

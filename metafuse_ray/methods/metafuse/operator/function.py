@@ -86,7 +86,7 @@ class FuseGradients(Function):
 
 
 class FuseSecondGradients(Function):
-    """Gradients of <gradients, directions>; the end of the line."""
+    """Gradients of <gradients, directions>; not differentiable any further."""
 
     @staticmethod
     def forward(

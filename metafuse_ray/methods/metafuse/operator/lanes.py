@@ -68,11 +68,11 @@ def _executor(threads: int) -> ThreadPoolExecutor:
     global _pool
     if _pool is None or _pool[0] < threads:
         wanted = torch.get_num_threads()
-        ready = Barrier(threads)  # or one thread would do the waiting of all
+        ready = Barrier(threads)  # otherwise one thread would wait for all
 
         def settle() -> None:
             torch.set_num_threads(1)
-            torch.get_num_threads()  # fixes it: a thread's first use would else take the default
+            torch.get_num_threads()  # fixes it: its first use would otherwise take the default
             ready.wait()
 
         executor = ThreadPoolExecutor(threads, "metafuse-operator", initializer=settle)

@@ -5,12 +5,12 @@ is fixed, so results do not depend on threads. Contraction and reassociation wit
 allowed; NaN and infinities are honoured.
 
 A loop that gathers from one array while it stores to another is vectorised only when the compiler
-knows that the stores cannot change what is gathered. ``_read`` and ``_write`` tell it so through
+knows that the stores cannot change what is gathered. ``_read`` and ``_write`` state this through
 alias scopes (4 to 7 times faster than plain indexing). So nothing that ``_read`` reads may be
 written in the same kernel. Indices are not checked.
 
-All in one file and without closures: numba's cache on disk notices changes of this file alone, and
-never finds again what it stored for a closure.
+All in one file and without closures: numba's cache on disk notices changes of this file only, and
+never finds the code of a closure again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Kernels(NamedTuple):
 
     Arguments in order: the padded map(s), flat; its row stride (int32); ``limit``, the array
     [0, width + 2, height + 2]; affines (N, 6); source axes; then flat arrays over (target, source)
-    pixels and results. ``cells`` is flat, and empty where it is not wanted.
+    pixels and results. ``quads`` is flat, and empty where it is not wanted.
     """
 
     weights: Callable[..., None]
@@ -136,7 +136,7 @@ def _locate(position, zero, end):
 
 
 @_inline
-def _read_cell(padded, at, stride):
+def _read_quad(padded, at, stride):
     a = _read(padded, at)
     b = _read(padded, np.int32(at + np.int32(1))) - a
     c = _read(padded, np.int32(at + stride))
@@ -146,7 +146,7 @@ def _read_cell(padded, at, stride):
 
 @_inline
 def _read_twist(padded, at, stride):
-    _, _, _, d = _read_cell(padded, at, stride)
+    _, _, _, d = _read_quad(padded, at, stride)
     return d
 
 
@@ -163,7 +163,7 @@ def _weights(padded, stride, limit, affine, xs, ys, out):
                 x = _read(xs, k)
                 column, fx = _locate(ax * x + ox, zero, right)
                 row, fy = _locate(ay * x + oy, zero, bottom)
-                a, b, c, d = _read_cell(padded, np.int32(row * stride + column), stride)
+                a, b, c, d = _read_quad(padded, np.int32(row * stride + column), stride)
                 _write(out, base + k, a + b * fx + (c + d * fx) * fy)
 
 
@@ -184,8 +184,8 @@ def _weights_along(padded, moved, stride, limit, affine, moving, xs, ys, out):
                 column, fx = _locate(ax * x + ox, zero, right)
                 row, fy = _locate(ay * x + oy, zero, bottom)
                 at = np.int32(row * stride + column)
-                _, b, c, d = _read_cell(padded, at, stride)
-                p, q, s, t = _read_cell(moved, at, stride)
+                _, b, c, d = _read_quad(padded, at, stride)
+                p, q, s, t = _read_quad(moved, at, stride)
                 dx = vx * x + ux
                 dy = vy * x + uy
                 slope = (b + d * fy) * dx + (c + d * fx) * dy
@@ -193,12 +193,12 @@ def _weights_along(padded, moved, stride, limit, affine, moving, xs, ys, out):
 
 
 @_inline
-def _add_to_cells(cells, at, terms, width):
+def _add_to_quads(quads, at, terms, width):
     for k in range(width):
-        _add4(cells, at[k], terms, 4 * k)
+        _add4(quads, at[k], terms, 4 * k)
 
 
-def _moments(padded, stride, limit, affine, xs, ys, M, out, cells):
+def _moments(padded, stride, limit, affine, xs, ys, M, out, quads):
     width, height = xs.shape[0], ys.shape[0]
     zero, right, bottom = limit[0], limit[1], limit[2]
     places = np.empty(width, np.int32)
@@ -216,7 +216,7 @@ def _moments(padded, stride, limit, affine, xs, ys, M, out, cells):
                 column, fx = _locate(ax * x + ox, zero, right)
                 row, fy = _locate(ay * x + oy, zero, bottom)
                 at = np.int32(row * stride + column)
-                _, b, c, d = _read_cell(padded, at, stride)
+                _, b, c, d = _read_quad(padded, at, stride)
                 m = _read(M, base + k)
                 mx = m * (b + d * fy)
                 my = m * (c + d * fx)
@@ -235,11 +235,11 @@ def _moments(padded, stride, limit, affine, xs, ys, M, out, cells):
             out[i, 3] += gyx
             out[i, 4] += gy * ys[r]
             out[i, 5] += gy
-            if cells.shape[0] > 0:
-                _add_to_cells(cells, places, terms, width)
+            if quads.shape[0] > 0:
+                _add_to_quads(quads, places, terms, width)
 
 
-def _moments_along(padded, moved, stride, limit, affine, moving, xs, ys, M, out, cells):
+def _moments_along(padded, moved, stride, limit, affine, moving, xs, ys, M, out, quads):
     width, height = xs.shape[0], ys.shape[0]
     zero, right, bottom = limit[0], limit[1], limit[2]
     places = np.empty(width, np.int32)
@@ -261,7 +261,7 @@ def _moments_along(padded, moved, stride, limit, affine, moving, xs, ys, M, out,
                 row, fy = _locate(ay * x + oy, zero, bottom)
                 at = np.int32(row * stride + column)
                 d = _read_twist(padded, at, stride)
-                _, q, s, t = _read_cell(moved, at, stride)
+                _, q, s, t = _read_quad(moved, at, stride)
                 m = _read(M, base + k)
                 dx = m * (vx * x + ux)
                 dy = m * (vy * x + uy)
@@ -282,5 +282,5 @@ def _moments_along(padded, moved, stride, limit, affine, moving, xs, ys, M, out,
             out[i, 3] += gyx
             out[i, 4] += gy * ys[r]
             out[i, 5] += gy
-            if cells.shape[0] > 0:
-                _add_to_cells(cells, places, terms, width)
+            if quads.shape[0] > 0:
+                _add_to_quads(quads, places, terms, width)

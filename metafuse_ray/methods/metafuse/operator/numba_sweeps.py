@@ -1,4 +1,4 @@
-"""The CPU implementation with numba: no compiler needed, machine code cached on disk."""
+"""The CPU implementation with numba: needs no compiler, and caches machine code on disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def numba_sweeps() -> Sweeps:
         sweeps = NumbaSweeps(build(cache=True))
         _exercise(sweeps)
     except (RuntimeError, OSError) as error:
-        _LOG.info("numba code is compiled anew in each process: %s", error)
+        _LOG.info("numba code is compiled again in each process: %s", error)
         sweeps = NumbaSweeps(build(cache=False))
         _exercise(sweeps)
     return sweeps
@@ -63,7 +63,7 @@ class NumbaSweeps:
         axes: Axes,
         M_NQ: torch.Tensor,
         out_N6: torch.Tensor,
-        cells: torch.Tensor | None,
+        quads: torch.Tensor | None,
     ) -> None:
         """See ``Sweeps.moments``."""
         self._kernels.moments(
@@ -73,7 +73,7 @@ class NumbaSweeps:
             *_axes(axes),
             _flat(M_NQ),
             out_N6.numpy(),
-            _flat(out_N6.new_empty(0) if cells is None else cells),
+            _flat(out_N6.new_empty(0) if quads is None else quads),
         )
 
     def moments_along(
@@ -83,7 +83,7 @@ class NumbaSweeps:
         axes: Axes,
         M_NQ: torch.Tensor,
         out_N6: torch.Tensor,
-        cells: torch.Tensor | None,
+        quads: torch.Tensor | None,
     ) -> None:
         """See ``Sweeps.moments_along``."""
         self._kernels.moments_along(
@@ -95,7 +95,7 @@ class NumbaSweeps:
             *_axes(axes),
             _flat(M_NQ),
             out_N6.numpy(),
-            _flat(out_N6.new_empty(0) if cells is None else cells),
+            _flat(out_N6.new_empty(0) if quads is None else quads),
         )
 
 
@@ -114,11 +114,11 @@ def _axes(axes: Axes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _exercise(sweeps: Sweeps) -> None:
-    """Compile and run every sweep once, so that what fails fails here."""
+    """Compile and run every sweep once, so that failures show here."""
     warp = Warp(torch.zeros(5, 5), torch.zeros(1, 6))
     axes = Axes(torch.zeros(1), torch.zeros(1))
-    pair, affine, cells = torch.zeros(1, 1), torch.zeros(1, 6), torch.zeros(5, 5, 4)
+    pair, affine, quads = torch.zeros(1, 1), torch.zeros(1, 6), torch.zeros(5, 5, 4)
     sweeps.weights(warp, axes, pair)
     sweeps.weights_along(warp, warp, axes, pair)
-    sweeps.moments(warp, axes, pair, affine, cells)
-    sweeps.moments_along(warp, warp, axes, pair, affine, cells)
+    sweeps.moments(warp, axes, pair, affine, quads)
+    sweeps.moments_along(warp, warp, axes, pair, affine, quads)

@@ -1,7 +1,7 @@
 """The fusion operator as METHOD states it: a spatial transformer and a matrix product.
 
 Slow and large (it holds all of W and autograd's copies of it), but written in library calls that
-differentiate any number of times in any dtype: the yardstick of every other implementation.
+differentiate any number of times in any dtype: the reference for every other implementation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shapes of the fusion operator, checked once at its door."""
+"""Shapes of the fusion operator, checked once when it is called."""
 
 from __future__ import annotations
 

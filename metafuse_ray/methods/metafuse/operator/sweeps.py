@@ -2,7 +2,7 @@
 
 Everything else (chunks, matrix products, autograd, units) is shared, see ``driver``. A sweep visits
 the pairs (i, y) of N target pixels and all Q source pixels. The pair samples omega at a position
-(px, py) in a cell of four neighbours, at (fx, fy) within the cell, where
+(px, py) in a *quad*, the square between four neighbours, at (fx, fy) within it, where
 
     W   = a + b fx + c fy + d fx fy       W_x = b + d fy       W_y = c + d fx       W_xy = d
 
@@ -66,9 +66,9 @@ class Warp:
 
 
 class Sweeps(Protocol):
-    """The four sweeps. ``out_*`` arguments are overwritten, ``cells`` is added to.
+    """The four sweeps. ``out_*`` arguments are overwritten, ``quads`` is added to.
 
-    ``cells`` is (h + 4, w + 4, 4): for every cell, the sums of M (1, fx, fy, fx fy) over the pairs
+    ``quads`` is (h + 4, w + 4, 4): for every quad, the sums of M (1, fx, fy, fx fy) over the pairs
     that fall in it. Calls on different chunks may run at the same time in several threads.
     """
 
@@ -88,9 +88,9 @@ class Sweeps(Protocol):
         axes: Axes,
         M_NQ: torch.Tensor,
         out_N6: torch.Tensor,
-        cells: torch.Tensor | None,
+        quads: torch.Tensor | None,
     ) -> None:
-        """The gradient of sum(M W): to the affines, and per cell to the map (unless None)."""
+        """The gradient of sum(M W): to the affines, and per quad to the map (unless None)."""
         ...
 
     def moments_along(
@@ -100,7 +100,7 @@ class Sweeps(Protocol):
         axes: Axes,
         M_NQ: torch.Tensor,
         out_N6: torch.Tensor,
-        cells: torch.Tensor | None,
+        quads: torch.Tensor | None,
     ) -> None:
         """The derivative of ``moments`` at constant M when map and affines move along ``along``."""
         ...

@@ -18,7 +18,7 @@ BLOCK_PAIRS = 2**16
 
 
 class _Place(NamedTuple):
-    """Where pairs fall: flat cell indices, and the positions within the cells."""
+    """Where pairs fall: flat quad indices, and the positions within the quads."""
 
     at: torch.Tensor
     fx: torch.Tensor
@@ -34,7 +34,7 @@ class TorchSweeps:
         """See ``Sweeps.weights``."""
         for rows in _blocks(out_NQ):
             place = _locate(warp.rows(rows), axes)
-            a, b, c, d = _cell(warp.padded, place.at)
+            a, b, c, d = _quad(warp.padded, place.at)
             a.addcmul_(b, place.fx)
             torch.addcmul(a, c.addcmul_(d, place.fx), place.fy, out=out_NQ[rows])
 
@@ -42,9 +42,9 @@ class TorchSweeps:
         """See ``Sweeps.weights_along``."""
         for rows in _blocks(out_NQ):
             place = _locate(warp.rows(rows), axes)
-            p, q, s, t = _cell(along.padded, place.at)
+            p, q, s, t = _quad(along.padded, place.at)
             p.addcmul_(q, place.fx).addcmul_(s.addcmul_(t, place.fx), place.fy)
-            _, b, c, d = _cell(warp.padded, place.at)
+            _, b, c, d = _quad(warp.padded, place.at)
             dx, dy = _positions(along.rows(rows), axes)
             p.addcmul_(b.addcmul_(d, place.fy), dx)
             torch.addcmul(p, c.addcmul_(d, place.fx), dy, out=out_NQ[rows])
@@ -55,17 +55,17 @@ class TorchSweeps:
         axes: Axes,
         M_NQ: torch.Tensor,
         out_N6: torch.Tensor,
-        cells: torch.Tensor | None,
+        quads: torch.Tensor | None,
     ) -> None:
         """See ``Sweeps.moments``."""
-        sums = _CellSums(cells)
+        sums = _QuadSums(quads)
         for rows in _blocks(M_NQ):
             M = M_NQ[rows]
             place = _locate(warp.rows(rows), axes)
-            _, b, c, d = _cell(warp.padded, place.at)
+            _, b, c, d = _quad(warp.padded, place.at)
             out_N6[rows, :3] = _outer(b.addcmul_(d, place.fy).mul_(M), axes)
             out_N6[rows, 3:] = _outer(c.addcmul_(d, place.fx).mul_(M), axes)
-            if cells is not None:
+            if quads is not None:
                 x = M * place.fx
                 sums.add(place.at, M, x, M * place.fy, x * place.fy)
         sums.finish()
@@ -77,41 +77,41 @@ class TorchSweeps:
         axes: Axes,
         M_NQ: torch.Tensor,
         out_N6: torch.Tensor,
-        cells: torch.Tensor | None,
+        quads: torch.Tensor | None,
     ) -> None:
         """See ``Sweeps.moments_along``."""
-        sums = _CellSums(cells)
+        sums = _QuadSums(quads)
         for rows in _blocks(M_NQ):
             M = M_NQ[rows]
             place = _locate(warp.rows(rows), axes)
-            _, _, _, d = _cell(warp.padded, place.at)
-            _, q, s, t = _cell(along.padded, place.at)
+            _, _, _, d = _quad(warp.padded, place.at)
+            _, q, s, t = _quad(along.padded, place.at)
             dx, dy = (part.mul_(M) for part in _positions(along.rows(rows), axes))
             out_N6[rows, :3] = _outer(q.addcmul_(t, place.fy).mul_(M).addcmul_(d, dy), axes)
             out_N6[rows, 3:] = _outer(s.addcmul_(t, place.fx).mul_(M).addcmul_(d, dx), axes)
-            if cells is not None:
+            if quads is not None:
                 sums.add(place.at, None, dx, dy, (dx * place.fy).addcmul_(dy, place.fx))
         sums.finish()
 
 
-class _CellSums:
-    """Sums per cell, one plane a term: a scatter of scalars is 10 times faster than one of rows."""
+class _QuadSums:
+    """Sums per quad, one plane a term: a scatter of scalars is 10 times faster than one of rows."""
 
-    def __init__(self, cells: torch.Tensor | None) -> None:
-        self._cells = cells
-        if cells is not None:
-            self._planes = cells.new_zeros(4, cells.numel() // 4)
+    def __init__(self, quads: torch.Tensor | None) -> None:
+        self._quads = quads
+        if quads is not None:
+            self._planes = quads.new_zeros(4, quads.numel() // 4)
 
     def add(self, at: torch.Tensor, *terms: torch.Tensor | None) -> None:
-        """Add four terms of every pair to its cell; None is zero."""
+        """Add four terms of every pair to its quad; None is zero."""
         for plane, term in zip(self._planes, terms, strict=True):
             if term is not None:
                 plane.scatter_add_(0, at.view(-1), term.view(-1))
 
     def finish(self) -> None:
-        """Add the sums to the cells."""
-        if self._cells is not None:
-            self._cells += self._planes.T.view(self._cells.shape)
+        """Add the sums to the quads."""
+        if self._quads is not None:
+            self._quads += self._planes.T.view(self._quads.shape)
 
 
 def _blocks(pairs_NQ: torch.Tensor) -> Iterator[slice]:
@@ -142,10 +142,10 @@ def _locate(warp: Warp, axes: Axes) -> _Place:
     return _Place(at, px.sub_(column), py.sub_(row))
 
 
-def _cell(
+def _quad(
     padded: torch.Tensor, at: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """a, b, c and d of W = a + b fx + c fy + d fx fy in the cells ``at``."""
+    """a, b, c and d of W = a + b fx + c fy + d fx fy in the quads ``at``."""
     stride = padded.shape[1]
     flat, index = padded.view(-1), at.view(-1)
     corners = (flat[shift:].index_select(0, index) for shift in (0, 1, stride, stride + 1))

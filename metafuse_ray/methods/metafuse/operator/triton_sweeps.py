@@ -1,7 +1,7 @@
 """The sweeps as Triton kernels for CUDA.
 
 A program handles a block of source pixels (weights), or walks over all of them (moments), for one
-target pixel. Sums per cell use atomic additions into ``COPIES`` copies of the cells, so that on a
+target pixel. Sums per quad use atomic additions into ``COPIES`` copies of the quads, so that on a
 GPU the gradient to omega depends in its last bits on the order in which programs run.
 """
 
@@ -19,7 +19,7 @@ BLOCK = 512
 """Source pixels that a program handles at a time."""
 
 COPIES = 32
-"""Copies of the cell sums; programs that share one contend for it."""
+"""Copies of the quad sums; programs that share one contend for it."""
 
 
 @triton.jit
@@ -34,7 +34,7 @@ def _positions(affine, xs, ys, pixel, mask, WIDTH: tl.constexpr):
 
 @triton.jit
 def _locate(px, py, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Flat cell index and position within the cell; NaN becomes 0, a position outside."""
+    """Flat quad index and position within the quad; NaN becomes 0, a position outside."""
     px = tl.where(px > 0, px, 0)
     px = tl.where(px < COLUMNS - 2, px, COLUMNS - 2)
     py = tl.where(py > 0, py, 0)
@@ -44,7 +44,7 @@ def _locate(px, py, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def _cell(padded, at, COLUMNS: tl.constexpr):
+def _quad(padded, at, COLUMNS: tl.constexpr):
     """a, b, c and d of W = a + b fx + c fy + d fx fy."""
     a = tl.load(padded + at)
     b = tl.load(padded + at + 1) - a
@@ -63,7 +63,7 @@ def _weights(
     mask = pixel < pixels
     px, py, _, _ = _positions(affine + 6 * target, xs, ys, pixel, mask, WIDTH)
     at, fx, fy = _locate(px, py, ROWS, COLUMNS)
-    a, b, c, d = _cell(padded, at, COLUMNS)
+    a, b, c, d = _quad(padded, at, COLUMNS)
     tl.store(out + target * pixels + pixel, a + b * fx + (c + d * fx) * fy, mask=mask)
 
 
@@ -78,35 +78,35 @@ def _weights_along(
     px, py, _, _ = _positions(affine + 6 * target, xs, ys, pixel, mask, WIDTH)
     dx, dy, _, _ = _positions(moving + 6 * target, xs, ys, pixel, mask, WIDTH)
     at, fx, fy = _locate(px, py, ROWS, COLUMNS)
-    _, b, c, d = _cell(padded, at, COLUMNS)
-    p, q, s, t = _cell(moved, at, COLUMNS)
+    _, b, c, d = _quad(padded, at, COLUMNS)
+    p, q, s, t = _quad(moved, at, COLUMNS)
     value = p + q * fx + (s + t * fx) * fy + (b + d * fy) * dx + (c + d * fx) * dy
     tl.store(out + target * pixels + pixel, value, mask=mask)
 
 
 @triton.jit
 def _moments(
-    padded, moved, affine, moving, xs, ys, M, out, cells, pixels,
+    padded, moved, affine, moving, xs, ys, M, out, quads, pixels,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIZE: tl.constexpr,
-    ALONG: tl.constexpr, CELLS: tl.constexpr, COPIES: tl.constexpr,
+    ALONG: tl.constexpr, QUADS: tl.constexpr, COPIES: tl.constexpr,
 ):  # fmt: skip
     target = tl.program_id(0).to(tl.int64)
     gx = tl.zeros([SIZE], dtype=M.dtype.element_ty)
     gxx, gxy, gy, gyx, gyy = gx, gx, gx, gx, gx
-    if CELLS:
-        cells += (target % COPIES) * (4 * ROWS * COLUMNS)
+    if QUADS:
+        quads += (target % COPIES) * (4 * ROWS * COLUMNS)
     for start in range(0, pixels, SIZE):
         pixel = start + tl.arange(0, SIZE)
         mask = pixel < pixels
         px, py, x, y = _positions(affine + 6 * target, xs, ys, pixel, mask, WIDTH)
         at, fx, fy = _locate(px, py, ROWS, COLUMNS)
-        _, b, c, d = _cell(padded, at, COLUMNS)
+        _, b, c, d = _quad(padded, at, COLUMNS)
         m = tl.load(M + target * pixels + pixel, mask=mask, other=0)
         dx, dy = m, m
         if ALONG:
             dx, dy, _, _ = _positions(moving + 6 * target, xs, ys, pixel, mask, WIDTH)
             dx, dy = m * dx, m * dy
-            _, q, s, t = _cell(moved, at, COLUMNS)
+            _, q, s, t = _quad(moved, at, COLUMNS)
             mx = m * (q + t * fy) + d * dy
             my = m * (s + t * fx) + d * dx
         else:
@@ -118,8 +118,8 @@ def _moments(
         gy += my
         gyx += my * x
         gyy += my * y
-        if CELLS:
-            place = cells + 4 * at
+        if QUADS:
+            place = quads + 4 * at
             if ALONG:
                 tl.atomic_add(place + 1, dx, mask=mask, sem="relaxed")
                 tl.atomic_add(place + 2, dy, mask=mask, sem="relaxed")
@@ -163,10 +163,10 @@ class TritonSweeps:
         axes: Axes,
         M_NQ: torch.Tensor,
         out_N6: torch.Tensor,
-        cells: torch.Tensor | None,
+        quads: torch.Tensor | None,
     ) -> None:
         """See ``Sweeps.moments``."""
-        _sum_moments(warp, warp, axes, M_NQ, out_N6, cells, along=False)
+        _sum_moments(warp, warp, axes, M_NQ, out_N6, quads, along=False)
 
     def moments_along(
         self,
@@ -175,10 +175,10 @@ class TritonSweeps:
         axes: Axes,
         M_NQ: torch.Tensor,
         out_N6: torch.Tensor,
-        cells: torch.Tensor | None,
+        quads: torch.Tensor | None,
     ) -> None:
         """See ``Sweeps.moments_along``."""
-        _sum_moments(warp, along, axes, M_NQ, out_N6, cells, along=True)
+        _sum_moments(warp, along, axes, M_NQ, out_N6, quads, along=True)
 
 
 def triton_sweeps() -> Sweeps:
@@ -199,18 +199,18 @@ def _sum_moments(
     axes: Axes,
     M_NQ: torch.Tensor,
     out_N6: torch.Tensor,
-    cells: torch.Tensor | None,
+    quads: torch.Tensor | None,
     *,
     along: bool,
 ) -> None:
-    copies = None if cells is None else cells.new_zeros(COPIES, *cells.shape)
+    copies = None if quads is None else quads.new_zeros(COPIES, *quads.shape)
     _launch(
         _moments, (M_NQ.shape[0],), warp, warp.padded, moving.padded, warp.affine_N6,
         moving.affine_N6, axes.x, axes.y, M_NQ, out_N6, out_N6 if copies is None else copies,
-        M_NQ.shape[1], WIDTH=len(axes.x), ALONG=along, CELLS=copies is not None, COPIES=COPIES,
+        M_NQ.shape[1], WIDTH=len(axes.x), ALONG=along, QUADS=copies is not None, COPIES=COPIES,
     )  # fmt: skip
-    if cells is not None and copies is not None:
-        cells += copies.sum(0)
+    if quads is not None and copies is not None:
+        quads += copies.sum(0)
 
 
 def _blocks(pairs_NQ: torch.Tensor) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The frames before and after have a say where they can know, and none where they cannot."""
+"""The frames before and after count where they predict well, and not where they cannot."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_noise_falls_and_gross_errors_go() -> None:
     assert 0.2 < found.doubt < 1.2  # tenths of the torso, of noise of 2 cm an axis
 
 
-def test_frames_that_are_far_apart_foretell_nothing() -> None:
+def test_frames_that_are_far_apart_predict_nothing() -> None:
     near, far = np.arange(FRAMES), 47 * np.arange(FRAMES)
     assert steady(measured(far), far).doubt > 4 * steady(measured(near), near).doubt
 
@@ -134,7 +134,7 @@ def test_without_a_torso_nothing_is_told() -> None:
 
 @pytest.fixture
 def spoilt() -> tuple[RigBatch, np.ndarray]:
-    """Someone who swings, three of four views erring together in every sixth frame; and those."""
+    """A person who swings, three of four views erring in every sixth frame; and those frames."""
     rig, random = random_rig(0, 4), np.random.default_rng(0)
     person = random.uniform([-30, -85, -30], [30, 85, 30], (len(COCO17), 3))
     swing = 10 * np.sin(np.arange(48)[:, None, None] / 5 + random.uniform(0, 6, (len(COCO17), 3)))
@@ -150,7 +150,7 @@ def spoilt() -> tuple[RigBatch, np.ndarray]:
 
 
 def found(method: RigMethod, batch: RigBatch, wrong: np.ndarray) -> float:
-    """Percent of the joints of the spoilt frames."""
+    """Percent of the joints found in the frames with errors."""
     task = sightings.task_of(sightings.walk(batch.rig, 40, 0.3), batch.rig)
     joints, _ = method.adapt(task).joints(hide_truth(batch, labels=True))
     return 100 * np.nanmean(rig_detections(batch, joints)[:, wrong])

@@ -85,7 +85,7 @@ def test_the_loss_is_least_where_labels_are():
 
 
 def other_convention(scene, rig):
-    """Labels that lie off what the views show, as those of another labeller do."""
+    """Labels with an offset from what the views show, like those of another labeller."""
     frames = BodyFrames.of(scene.joints_world_BJ3, COCO17)
     world = scene.joints_world_BJ3 + frames.place(offsets(size=1.0))
     image = np.stack([camera.project(world) for camera in rig.cameras])

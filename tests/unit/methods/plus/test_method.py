@@ -1,4 +1,4 @@
-"""MetaFuse+: every voice says where the joint is, and fades where it cannot know."""
+"""MetaFuse+: every term is where the joint is, and fades where it is uncertain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.methods.interface import hide_truth
-from metafuse_ray.methods.plus.crop_cameras import cells_from_grid
+from metafuse_ray.methods.plus.crop_cameras import px64_from_grid
 from metafuse_ray.methods.plus.evidence import WORST_DOUBT, gather_evidence
 from metafuse_ray.methods.plus.fading_fusion import FadingFusion
 from metafuse_ray.methods.plus.method import PlusMethod
@@ -29,9 +29,9 @@ def rate(batch, joints, view=slice(None)) -> float:
     return 100 * float(np.nanmean(rig_detections(batch, joints)[view]))
 
 
-def true_cells(batch) -> np.ndarray:
+def true_px64(batch) -> np.ndarray:
     grid = batch.heatmaps_VBJhw.shape[-2], batch.heatmaps_VBJhw.shape[-1]
-    return cells_from_grid(batch.label_VBJ2.double().numpy(), grid)
+    return px64_from_grid(batch.label_VBJ2.double().numpy(), grid)
 
 
 @pytest.mark.parametrize("lens", LENSES)
@@ -39,7 +39,7 @@ def true_cells(batch) -> np.ndarray:
 def test_lines_and_points_pass_through_the_joint(lens, grid):
     batch = exact_scene(0, samples=5, lens=lens, grid=grid)
     evidence = gather_evidence(hide_truth(batch, labels=True), batch.rig)
-    truth = true_cells(batch)
+    truth = true_px64(batch)
     ones = np.ones((*truth.shape[:-1], 1))
     homogeneous = np.concatenate([truth, ones], -1)
     for target in batch.views:
@@ -48,7 +48,7 @@ def test_lines_and_points_pass_through_the_joint(lens, grid):
             assert np.abs((line * homogeneous[target]).sum(-1)).max() < 1.5
     for points in (evidence.every, evidence.others):
         assert points.known_VBJ.all()
-        assert np.linalg.norm(points.cells_VBJ2 - truth, axis=-1).max() < 1.5
+        assert np.linalg.norm(points.px64_VBJ2 - truth, axis=-1).max() < 1.5
     assert evidence.doubt_VVB.max() < 1
     assert evidence.every.miss_B.max() < 1
 
@@ -77,14 +77,14 @@ def test_cameras_of_one_centre_have_no_lines():
 def test_a_point_behind_a_camera_is_not_known_to_it():
     batch = exact_scene(9, samples=3)
     first, *rest = batch.rig.cameras
-    # Looking the other way, it has every joint at its back; the others still see them.
+    # It looks the other way and has every joint behind it; the others still see them.
     turned = replace(first, R=np.diag([-1.0, 1, -1]) @ first.R, t=np.diag([-1.0, 1, -1]) @ first.t)
     rig = replace(batch.rig, cameras=(turned, *rest))
     evidence = gather_evidence(hide_truth(batch, labels=True), rig)
     assert not evidence.others.known_VBJ[0].any()
 
 
-def test_a_view_that_sees_nobody_is_no_voice():
+def test_a_view_that_sees_nobody_adds_no_term():
     batch = exact_scene(2, samples=4, views=3)
     seen = batch.seen_VB.clone()
     seen[1, 2] = False
@@ -136,7 +136,7 @@ def test_every_view_stands_alone_where_nothing_can_be_known():
 
 def test_without_confidence_in_the_calibration_the_own_heatmap_remains():
     batch = exact_scene(5, samples=3)
-    # All other views say the mirrored place, and nothing is known of the calibration.
+    # All other views point to the mirrored place, and the doubt of the calibration is unknown.
     for view in (1, 2, 3):
         batch = with_false_peaks(batch, view, height=0.6)
     wrong = turn_cameras(batch.rig, 20.0, np.random.default_rng(1))

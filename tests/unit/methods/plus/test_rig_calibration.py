@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from metafuse_ray.geometry.epipolar import epipolar_distance, fundamental_matrix
+from metafuse_ray.geometry.epipolar import fundamental_matrix
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.methods.interface import hide_truth
-from metafuse_ray.methods.plus.crop_cameras import CELLS
+from metafuse_ray.methods.plus.crop_cameras import PX64
 from metafuse_ray.methods.plus.rig_calibration import calibrate_rig
 from metafuse_ray.samples.joints import image_px_per_crop_px
+from tests.support.geometry import epipolar_distance
 from tests.support.rigs import HD_LENS, ideal_pixels, random_rig
 from tests.support.sightings import four_views, task_of, walk
 
@@ -18,7 +19,7 @@ from tests.support.sightings import four_views, task_of, walk
 def true_errors(found: Rig, batch) -> np.ndarray:
     """Median epipolar distance of the true joints, pixels of 64, of every pair (V, V)."""
     at = ideal_pixels(batch.rig, batch.joints_world_BJ3.reshape(-1, 3))
-    unit = np.median(image_px_per_crop_px(batch)) * batch.crop_px / CELLS
+    unit = np.median(image_px_per_crop_px(batch)) * batch.crop_px / PX64
     errors = np.zeros((len(at), len(at)))
     for target in batch.views:
         for source in batch.views:
@@ -78,7 +79,7 @@ def test_labels_alone_calibrate_where_nothing_is_detected():
     assert true_errors(found.rig, batch).max() < 0.5
 
 
-def test_where_nothing_can_be_told_the_result_says_so():
+def test_where_nothing_can_be_estimated_the_result_says_so():
     batch = walk(four_views(), 6, 0.0)
     blank = replace(batch, heatmaps_VBJhw=torch.zeros_like(batch.heatmaps_VBJhw))
     nothing = calibrate_rig(task_of(blank, None))

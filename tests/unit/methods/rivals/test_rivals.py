@@ -11,7 +11,7 @@ from metafuse_ray.config.load import load_config
 from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import CalibrationError, ConfigError
 from metafuse_ray.geometry.eight_point import fundamental_from_points
-from metafuse_ray.geometry.epipolar import epipolar_distance, fundamental_matrix
+from metafuse_ray.geometry.epipolar import fundamental_matrix
 from metafuse_ray.geometry.miscalibrate import align_rig, turn_cameras
 from metafuse_ray.geometry.pencil import pencil_angles
 from metafuse_ray.methods.interface import hide_truth, with_label_points
@@ -20,6 +20,7 @@ from metafuse_ray.methods.rivals.epipolar_maximum import EpipolarMaximum
 from metafuse_ray.methods.rivals.triangulation import RobustTriangulation, WeightedTriangulation
 from metafuse_ray.methods.table import METHODS, method_entry
 from metafuse_ray.samples.joints import own_joints, rig_detections, triangulate_rig
+from tests.support.geometry import epipolar_distance
 from tests.support.rigs import HD_LENS, ideal_pixels, random_points, random_rig
 from tests.support.scenes import exact_scene, task_of, with_false_peaks
 

@@ -8,10 +8,10 @@ import torch
 from metafuse_ray.methods.metafuse.operator import (
     FusionPoint,
     fuse,
-    fusion_weights,
     implementations,
     plan,
 )
+from metafuse_ray.methods.metafuse.operator.reference import reference_weights
 from tests.support.plain_fusion import FusionCase, fusion_case, plain_fuse
 
 FAST = [name for name in implementations() if name != "reference"]
@@ -245,7 +245,7 @@ def test_works_under_torch_func(implementation: str) -> None:
 
 def test_weights_are_what_fuse_applies() -> None:
     case = fusion_case(13)
-    weights_PQ = fusion_weights(case.omega, case.theta, (6, 4))
+    weights_PQ = reference_weights(case.omega, case.theta, (6, 4))
     fused = fuse(case.omega, case.theta, case.heatmaps, grid=case.grid)
     expected = (case.heatmaps.flatten(2) @ weights_PQ.T).reshape(2, 3, 3, 5)
     assert float((fused - expected).abs().max()) < 1e-13
@@ -254,7 +254,7 @@ def test_weights_are_what_fuse_applies() -> None:
 def test_identity_theta_reads_omega_pixel_by_pixel() -> None:
     omega = torch.arange(12.0).reshape(3, 4)
     theta = torch.eye(2, 3).expand(12, 2, 3)
-    weights_PQ = fusion_weights(omega, theta, (3, 4))
+    weights_PQ = reference_weights(omega, theta, (3, 4))
     assert torch.allclose(weights_PQ, omega.flatten().expand(12, 12), atol=1e-5)
 
 
