@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from metafuse_ray.config.load import config_tree, flow, from_tree, read_tree
 from metafuse_ray.config.paths import rooted
-from metafuse_ray.config.section import settings
+from metafuse_ray.config.section import idle_settings, settings
 from metafuse_ray.errors import ConfigError, MetaFuseError
 
 Tree = TypeVar("Tree")
@@ -79,10 +79,12 @@ def run_job(description: str | None, job: Job[Any]) -> int:
 
 
 def settings_help(job: Job[Any], config: Any) -> str:
-    """List the settings that a run reads: path, value, what it means."""
+    """List the settings that have an effect on a run: path, value, what it means."""
     lines = ["settings that this run reads (key=value, values are YAML):"]
+    read, idle = job.reads(config), idle_settings(config)
     for path, text, value in settings(config):
-        if covers(job.reads(config), path):
+        # Of a setting that is a map, a run may read the value of one key alone.
+        if path not in idle and (covers(read, path) or any(covers([path], one) for one in read)):
             lines += [f"  {path} = {flow(value)}", f"      {' '.join(text.split())}"]
     return "\n".join(lines)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any, Protocol
 
 from metafuse_ray.meta.tasks import Cameras, HeldOutTask, Worker
+
+if TYPE_CHECKING:
+    import torch  # 200 MiB of every actor, of which one that runs no task of ours needs none
 
 
 class Problem(Protocol):

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from metafuse_ray.benchmark.cells import Cell, CellWorker
 from metafuse_ray.benchmark.setup import Setup
 from metafuse_ray.methods.interface import AdaptedMethod, Drawable, ShowsFusion
+from metafuse_ray.methods.table import METHODS
 from metafuse_ray.pose.metrics import HEAD_SHARE
 from metafuse_ray.reports.examples import (
     WANTED,
@@ -57,8 +58,7 @@ def heatmap_sheet(
     """
     path = directory / SHEET_FILE
     path.unlink(missing_ok=True)
-    drawn = [row.name for setup in setups.values() for row in setup.methods.values() if row.drawn]
-    cell = sheet_cell(cells, list(dict.fromkeys(drawn)))
+    cell = sheet_cell(cells, [row.name for row in METHODS.values() if row.drawn])
     if cell is None:
         return None
     adapted, batch = worker.adapt(cell)

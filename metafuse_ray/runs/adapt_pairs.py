@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -17,12 +17,11 @@ from metafuse_ray.methods.interface import with_label_points
 from metafuse_ray.methods.metafuse.adapt_rig import Choosing, adapt_rig, held_out_blocks
 from metafuse_ray.methods.metafuse.fused_rig import FusedRig
 from metafuse_ray.methods.metafuse.fusion_methods import AffineMethod
-from metafuse_ray.methods.metafuse.start import FusionWeights
 from metafuse_ray.methods.metafuse.stored_rig import StoredRig
 from metafuse_ray.methods.metafuse.watched import WatchedMethod, number_of_fits
 from metafuse_ray.progress import track
-from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.samples.rig_batch import RigBatch, load_rig_batch
+from metafuse_ray.samples.settings import SamplesConfig
 from metafuse_ray.shards.shards import ShardSet
 
 Stored = Callable[..., StoredRig]
@@ -30,28 +29,30 @@ Stored = Callable[..., StoredRig]
 _log = logging.getLogger(__name__)
 
 
-def pair_adaptation(
-    config: RunConfig, shards: ShardSet, cameras: tuple[str, ...], weights: FusionWeights
-) -> PairAdaptation:
-    """Draw a rig's labelled samples, to be adapted to from some weights.
+def labelled_batch(
+    frames: int, samples: SamplesConfig, seed: int, shards: ShardSet, cameras: Sequence[str]
+) -> RigBatch:
+    """Draw a rig's labelled samples.
+
+    Args:
+        frames: How many: ``adapt.frames``.
+        samples: From which clips, and in which order.
+        seed: Of the draw.
+        shards: Where they are.
+        cameras: The rig.
 
     Raises:
-        ConfigError: No labelled frame is asked for.
-        NotEnoughFramesError: There are too few, or a camera sees nobody in them.
+        ConfigError: None is asked for.
+        NotEnoughFramesError: There are fewer.
     """
-    if config.adapt.frames == 0:
+    if frames == 0:
         raise ConfigError(
             "adapt.frames=0: MetaFuse cannot be adapted without labels; label some, or take"
             " adapt.method=MetaFuse+, which can do without",
             key="adapt.frames",
         )
-    rows = labelled_rows(shards, cameras, config.adapt.frames, config.samples, (config.seed, 0))
-    choose = config.choose
-    method = AffineMethod(
-        config.model, config.fine_tune, choose.self_weights, lambda _grid, _view: weights
-    )
-    choosing = Choosing(choose, config.triangulate)
-    return PairAdaptation(method, choosing, config.seed, load_rig_batch(shards, cameras, rows))
+    rows = labelled_rows(shards, cameras, frames, samples, (seed, 0))
+    return load_rig_batch(shards, cameras, rows)
 
 
 class PairAdaptation:

@@ -19,8 +19,9 @@ from metafuse_ray.methods.interface import RigTask
 from metafuse_ray.methods.plus.method import PlusMethod, PlusRig
 from metafuse_ray.methods.plus.stored_rig import StoredPlusRig
 from metafuse_ray.methods.plus.weights import PlusWeights
-from metafuse_ray.runs.settings import RunConfig
+from metafuse_ray.runs.settings import AdaptConfig
 from metafuse_ray.samples.rig_batch import RigBatch, load_rig_batch
+from metafuse_ray.samples.settings import SamplesConfig
 from metafuse_ray.shards.shards import ShardSet
 
 Stored = Callable[..., StoredPlusRig]
@@ -29,7 +30,9 @@ _log = logging.getLogger(__name__)
 
 
 def plus_adaptation(
-    config: RunConfig,
+    settings: AdaptConfig,
+    samples: SamplesConfig,
+    seed: int,
     shards: ShardSet,
     cameras: tuple[str, ...],
     weights: PlusWeights,
@@ -38,7 +41,9 @@ def plus_adaptation(
     """Gather what MetaFuse+ may know of a rig.
 
     Args:
-        config: The labels, and what is known of the calibration.
+        settings: The labels, and what is known of the calibration.
+        samples: Which samples it may know.
+        seed: Of every draw.
         shards: Where the labelled samples and the detections are.
         cameras: The rig.
         weights: Meta-learned.
@@ -47,8 +52,8 @@ def plus_adaptation(
     Raises:
         NotEnoughFramesError: There are fewer labelled frames.
     """
-    samples, seed, frames = config.samples, config.seed, config.adapt.frames
-    given: Calibration = "exact" if config.adapt.calibration == "given" else "none"
+    frames = settings.frames
+    given: Calibration = "exact" if settings.calibration == "given" else "none"
     task = make_task(
         # A lab's labels are what they are: noise is for benchmarks.
         replaced(samples, label_noise_px=0.0),

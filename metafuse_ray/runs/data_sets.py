@@ -110,7 +110,7 @@ def open_data_sets(config: RunConfig) -> list[DataSet]:
     configs = {"": config}
     if config.evaluate.data_sets:
         configs = {
-            name: _with_settings(config, name, changes)
+            name: _with_settings(config_tree(config), name, changes)
             for name, changes in config.evaluate.data_sets.items()
         }
     sets = []
@@ -120,8 +120,7 @@ def open_data_sets(config: RunConfig) -> list[DataSet]:
     return sets
 
 
-def _with_settings(config: RunConfig, name: str, changes: dict[str, Any]) -> RunConfig:
-    tree = config_tree(config)
+def _with_settings(tree: dict[str, Any], name: str, changes: dict[str, Any]) -> RunConfig:
     tree["evaluate"]["data_sets"] = None
     for key, value in changes.items():
         *parents, leaf = key.split(".")

@@ -21,7 +21,7 @@ from metafuse_ray.benchmark.setup import Setup
 from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.cluster.settings import ClusterConfig
-from metafuse_ray.config.load import config_tree
+from metafuse_ray.config.load import config_tree, dump_config
 from metafuse_ray.methods.table import METHODS
 from metafuse_ray.progress import track
 from metafuse_ray.reports.heatmap_sheet import SHEET_FILE, heatmap_sheet
@@ -85,11 +85,13 @@ def evaluate(config: RunConfig) -> str:
     setups = {one.name: one.setup for one in sets}
     worker = partial(CellWorker, setups, weights)
     with working_folder(config.output.dir, _OWNED, resume=config.checkpoint.resume) as folder:
-        facts, finished = finished_cells(config, facts, folder.path / CELLS_FILE)
-        start_run(config, folder)
+        finished: dict[Cell, CellResult] = {}
+        if config.checkpoint.resume:
+            facts, finished = finished_cells(facts, folder.path / CELLS_FILE)
+        start_run(dump_config(config), folder)
         file = CellFile(folder.path / CELLS_FILE, facts, finished)
         results = _evaluate(config.cluster, setups, worker, cells, file, folder)
-        document = plain(_document(config, sets, results))
+        document = plain(_document(config_tree(config), sets, results))
         path = folder.path / RESULTS_FILE
         with atomic_file(path) as partial_path:
             partial_path.write_text(json.dumps(document, indent=1, allow_nan=False))
@@ -147,15 +149,18 @@ def _write_report(path: Path, run: str | None) -> list[Path]:
         return write_report(path, here)
 
 
-def _document(config: RunConfig, sets: list[DataSet], results: list[CellResult]) -> dict[str, Any]:
+def _document(
+    tree: dict[str, Any], sets: list[DataSet], results: list[CellResult]
+) -> dict[str, Any]:
+    methods = tree["evaluate"]["methods"]
     document = {
-        "rows": rows_from_cells([*results, *_repeated(results)], config.evaluate.methods),
+        "rows": rows_from_cells([*results, *_repeated(results)], methods),
         "data": _description(sets[0]),
         "published": PUBLISHED,
         "cells": [asdict(result) for result in results],
-        "config": config_tree(config),
+        "config": tree,
     }
-    if config.evaluate.data_sets:
+    if tree["evaluate"]["data_sets"]:
         document["data_sets"] = {one.name: _description(one) for one in sets}
     return document
 

@@ -13,7 +13,6 @@ from metafuse_ray.benchmark.setup import Weights
 from metafuse_ray.config.load import config_tree
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.runs.data_sets import DataSet
-from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.storage.sealed_json import digest
 
 _log = logging.getLogger(__name__)
@@ -35,9 +34,9 @@ def run_facts(
 
 
 def finished_cells(
-    config: RunConfig, facts: Mapping[str, Any], path: Path
+    facts: Mapping[str, Any], path: Path
 ) -> tuple[dict[str, Any], dict[Cell, CellResult]]:
-    """Return the cells that an earlier run has finished; none without ``checkpoint.resume``.
+    """Return the cells that an earlier run has finished.
 
     Data sets may come and go: what is there of those that are gone is kept.
 
@@ -48,8 +47,6 @@ def finished_cells(
         ConfigError: They were evaluated with other settings or data.
         DataError: The file is damaged.
     """
-    if not config.checkpoint.resume:
-        return dict(facts), {}
     if not path.is_file():
         _log.info("no finished cells in %s: starting afresh", path)
         return dict(facts), {}

@@ -12,12 +12,13 @@ from metafuse_ray.cluster.metrics import RayMetricsSink
 from metafuse_ray.cluster.placement import cameras_of
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.cluster.settings import ClusterConfig
-from metafuse_ray.config.load import config_tree
+from metafuse_ray.config.load import config_tree, dump_config
 from metafuse_ray.errors import CheckpointError, ConfigError
 from metafuse_ray.meta.checkpoint import (
     CHECKPOINT_FOLDER,
     OPTIMIZER_FILE,
     STATE_FILE,
+    Checkpoint,
     Origin,
     model_bytes,
     prune,
@@ -27,6 +28,7 @@ from metafuse_ray.meta.checkpoint import (
 from metafuse_ray.meta.pool import InProcessPool, TaskPool
 from metafuse_ray.meta.problem import Problem
 from metafuse_ray.meta.reduce import Reducer
+from metafuse_ray.meta.settings import CheckpointConfig, MetaConfig
 from metafuse_ray.meta.sinks import (
     EVENTS_FOLDER,
     EVENTS_PATTERN,
@@ -54,9 +56,8 @@ from metafuse_ray.runs.outputs import (
 )
 from metafuse_ray.runs.problems import build_problem
 from metafuse_ray.runs.resume import decisive_settings, find_checkpoint
-from metafuse_ray.runs.settings import RunConfig
+from metafuse_ray.runs.settings import OutputConfig, RunConfig
 from metafuse_ray.shards.opening import open_shards
-from metafuse_ray.shards.shards import ShardSet
 from metafuse_ray.storage.files import atomic_file, flush_to_disk
 from metafuse_ray.storage.location import join
 from metafuse_ray.storage.working_folder import WorkingFolder, working_folder
@@ -108,44 +109,51 @@ def meta_train(config: RunConfig) -> str:
     """
     _check_cluster(config.cluster)
     shards = open_shards(config.data)
+    digest, rounds, tree = shards.manifest.digest, config.meta.rounds, config_tree(config)
     resume = config.checkpoint.resume
     with working_folder(config.output.dir, _OWNED, resume=resume) as folder:
-        _train(config, shards, folder)
+        run, checkpoint = folder.path, None
+        if resume:
+            decisive = decisive_settings(meta_train.reads(config))
+            checkpoint = find_checkpoint(run, tree, decisive, digest, rounds)
+        if checkpoint is not None and checkpoint.round == rounds and _is_final(run):
+            _log.info("%s has gone its %d rounds: nothing to do", folder.location, rounds)
+            return config.output.dir
+        problem = build_problem(config)
+        _log.info("%s", problem.describe())
+        with closing(_open_pool(problem, config.cluster, config.outer.clip_norm)) as pool:
+            start_run(dump_config(config), folder)
+            trainer = MetaTrainer(
+                problem,
+                pool,
+                config.meta,
+                config.outer,
+                judge_every=config.held_out.every,
+                rounds=rounds,
+            )
+            _begin(trainer, run, checkpoint)
+            cameras = used_camera_digests(shards.rig, cameras_of(problem.tasks()))
+            origin = Origin(tree, digest, cameras)
+            trainer.sinks = [
+                *_shown(config.meta, config.output, run, trainer.round),
+                *([RayMetricsSink()] if config.cluster.backend == "ray" else []),
+                _saves(trainer, origin, config.checkpoint, folder, rounds),
+            ]
+            trainer.fit(rounds)
+            with atomic_file(run / FINAL_FOLDER / MODEL_FILE) as path:
+                path.write_bytes(model_bytes(trainer, origin))
+    _log.info("weights: %s", join(config.output.dir, f"{FINAL_FOLDER}/{MODEL_FILE}"))
     return config.output.dir
 
 
-def _train(config: RunConfig, shards: ShardSet, folder: WorkingFolder) -> None:
-    run, rounds = folder.path, config.meta.rounds
-    decisive = decisive_settings(meta_train.reads(config))
-    checkpoint = find_checkpoint(config, decisive, run, shards.manifest.digest)
-    if checkpoint is not None and checkpoint.round == rounds and _is_final(run):
-        _log.info("%s has gone its %d rounds: nothing to do", folder.location, checkpoint.round)
+def _begin(trainer: MetaTrainer, run: Path, checkpoint: Checkpoint | None) -> None:
+    """Go on from a checkpoint, or afresh, and remove what an earlier run left beyond that."""
+    if checkpoint is None:
+        clear_earlier_training(run)
         return
-    problem = build_problem(config)
-    _log.info("%s", problem.describe())
-    with closing(_open_pool(problem, config.cluster, config.outer.clip_norm)) as pool:
-        start_run(config, folder)
-        trainer = MetaTrainer(
-            problem,
-            pool,
-            config.meta,
-            config.outer,
-            judge_every=config.held_out.every,
-            rounds=rounds,
-        )
-        if checkpoint is None:
-            clear_earlier_training(run)
-        else:
-            restore(trainer, checkpoint)
-            clear_later_training(run, checkpoint.round)
-            _log.info("going on from %s", checkpoint.path)
-        cameras = used_camera_digests(shards.rig, cameras_of(problem.tasks()))
-        origin = Origin(config_tree(config), shards.manifest.digest, cameras)
-        trainer.sinks = _sinks(config, folder, trainer, origin)
-        trainer.fit(rounds)
-        with atomic_file(run / FINAL_FOLDER / MODEL_FILE) as path:
-            path.write_bytes(model_bytes(trainer, origin))
-    _log.info("weights: %s", join(folder.location, f"{FINAL_FOLDER}/{MODEL_FILE}"))
+    restore(trainer, checkpoint)
+    clear_later_training(run, checkpoint.round)
+    _log.info("going on from %s", checkpoint.path)
 
 
 def _is_final(run: Path) -> bool:
@@ -181,32 +189,32 @@ def _open_pool(
     return RayTaskPool(problem, cluster)
 
 
-def _sinks(
-    config: RunConfig,
-    folder: WorkingFolder,
+def _shown(meta: MetaConfig, output: OutputConfig, run: Path, after: int) -> list[Sink]:
+    """Return the sinks for a reader: console, `metrics.jsonl`, TensorBoard."""
+    sinks: list[Sink] = [
+        JsonLogSink() if output.log_json else ConsoleSink(meta.rounds, meta.log_every),
+        JsonlSink(run, after),
+    ]
+    return [*sinks, TensorBoardSink(run, after)] if output.tensorboard else sinks
+
+
+def _saves(
     trainer: MetaTrainer,
     origin: Origin,
-) -> list[Sink]:
+    settings: CheckpointConfig,
+    folder: WorkingFolder,
+    rounds: int,
+) -> Sink:
+    """Return the sink that writes checkpoints, the last at the end."""
     run = folder.path
 
     def checkpoint(record: RoundRecord) -> None:
-        if record.round % config.checkpoint.every == 0 or record.round == config.meta.rounds:
+        if record.round % settings.every == 0 or record.round == rounds:
             # The curves first: they must reach as far as the checkpoint, whatever happens.
             for path in (run / METRICS_FILE, *(run / EVENTS_FOLDER).glob(EVENTS_PATTERN)):
                 flush_to_disk(path)
             save_checkpoint(run / CHECKPOINT_FOLDER, trainer, origin)
-            prune(run / CHECKPOINT_FOLDER, config.checkpoint.keep)
+            prune(run / CHECKPOINT_FOLDER, settings.keep)
             folder.try_to_publish(last=STATE_FILE)
 
-    after = trainer.round
-    sinks: list[Sink] = [
-        JsonLogSink()
-        if config.output.log_json
-        else ConsoleSink(config.meta.rounds, config.meta.log_every),
-        JsonlSink(run, after),
-    ]
-    if config.output.tensorboard:
-        sinks.append(TensorBoardSink(run, after))
-    if config.cluster.backend == "ray":
-        sinks.append(RayMetricsSink())
-    return [*sinks, checkpoint]
+    return checkpoint

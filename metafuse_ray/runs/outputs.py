@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from metafuse_ray.config.load import dump_config
 from metafuse_ray.errors import ConfigError
 from metafuse_ray.meta.checkpoint import (
     CHECKPOINT_FOLDER,
@@ -16,7 +15,6 @@ from metafuse_ray.meta.checkpoint import (
 )
 from metafuse_ray.meta.sinks import EVENTS_FOLDER, EVENTS_PATTERN
 from metafuse_ray.meta.weights_file import FINAL_FOLDER, MODEL_FILE
-from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.storage.files import atomic_file, storage_errors
 from metafuse_ray.storage.location import beside, is_uri, split
 from metafuse_ray.storage.working_folder import WorkingFolder
@@ -24,14 +22,18 @@ from metafuse_ray.storage.working_folder import WorkingFolder
 CONFIG_FILE = "config.resolved.yaml"
 
 
-def start_run(config: RunConfig, folder: WorkingFolder) -> None:
+def start_run(settings: str, folder: WorkingFolder) -> None:
     """Make ``output.dir`` with `config.resolved.yaml` in it, before any long work.
+
+    Args:
+        settings: The resolved settings as YAML.
+        folder: Of the run.
 
     Raises:
         StorageError: The folder cannot be written.
     """
     with atomic_file(folder.path / CONFIG_FILE) as path:
-        path.write_text(dump_config(config), encoding="utf-8")
+        path.write_text(settings, encoding="utf-8")
     folder.publish()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metafuse_ray.config.load import config_tree
@@ -21,12 +21,12 @@ def build_problem(config: RunConfig) -> Problem:
     return bound(row, sections)()
 
 
-def own_settings(config: RunConfig, searched: Sequence[Searched]) -> dict[str, float]:
-    """Return the configuration's values of what a sweep searches."""
+def own_settings(tree: Mapping[str, Any], searched: Sequence[Searched]) -> dict[str, float]:
+    """Return the values of what a sweep searches in a configuration as a plain tree."""
     found = {}
     for one in searched:
         section, _, name = one.path.partition(".")
-        found[one.path] = getattr(getattr(config, section), name)
+        found[one.path] = tree[section][name]
     return found
 
 
@@ -39,11 +39,7 @@ def with_settings(config: RunConfig, settings: Settings) -> RunConfig:
     return config
 
 
-def build_trial(config: RunConfig, settings: Settings) -> Problem:
-    """Build the problem of a sweep's trial."""
-    return build_problem(with_settings(config, settings))
-
-
-def trial_tree(config: RunConfig, settings: Settings) -> dict[str, Any]:
-    """Return the configuration of a sweep's trial as a plain tree."""
-    return config_tree(with_settings(config, settings))
+def build_trial(config: RunConfig, settings: Settings) -> tuple[Problem, dict[str, Any]]:
+    """Build the problem of a sweep's trial; return it with the trial's settings as a plain tree."""
+    config = with_settings(config, settings)
+    return build_problem(config), config_tree(config)

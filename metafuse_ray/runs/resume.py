@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from metafuse_ray.config.job import covers
-from metafuse_ray.config.load import config_tree
 from metafuse_ray.config.section import settings
 from metafuse_ray.errors import CheckpointError
 from metafuse_ray.meta.checkpoint import CHECKPOINT_FOLDER, Checkpoint, newest_checkpoint
@@ -29,33 +28,30 @@ def decisive_settings(read: Iterable[str]) -> list[str]:
 
 
 def find_checkpoint(
-    config: RunConfig, decisive: Sequence[str], run: Path, shards: str
+    run: Path, tree: Mapping[str, Any], decisive: Sequence[str], shards: str, rounds: int
 ) -> Checkpoint | None:
-    """Return the checkpoint that a run goes on from, or None where it starts afresh.
+    """Return the checkpoint that a run goes on from, or None where there is none.
 
     Args:
-        config: The run; without ``checkpoint.resume`` it starts afresh.
-        decisive: Paths of the settings that its numbers come from.
         run: Its folder.
+        tree: Its settings as a plain tree.
+        decisive: Paths of the settings that its numbers come from.
         shards: Digest of the shards' manifest.
+        rounds: That it is to go in all.
 
     Raises:
         CheckpointError: The checkpoint is of a run with other settings or shards, or has gone
-            further than ``meta.rounds``.
+            further.
     """
-    if not config.checkpoint.resume:
-        return None
     checkpoint = newest_checkpoint(run / CHECKPOINT_FOLDER)
     if checkpoint is None:
         _log.info("no whole checkpoint in %s: starting afresh", run / CHECKPOINT_FOLDER)
         return None
-    different = list(differing_settings(checkpoint.config, config_tree(config), decisive, _FREE))
+    different = list(differing_settings(checkpoint.config, tree, decisive, _FREE))
     if checkpoint.shards != shards:
-        different.append(f"the shards have another content (now {config.data.shards})")
-    if checkpoint.round > config.meta.rounds:
-        different.append(
-            f"it has gone {checkpoint.round} rounds, meta.rounds is {config.meta.rounds}"
-        )
+        different.append(f"the shards have another content (now {tree['data']['shards']})")
+    if checkpoint.round > rounds:
+        different.append(f"it has gone {checkpoint.round} rounds, meta.rounds is {rounds}")
     if different:
         raise CheckpointError(
             f"checkpoint {checkpoint.path} is of another run: {'; '.join(different)}; set these as"

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from metafuse_ray.benchmark.rigs import draw_rigs
 from metafuse_ray.benchmark.settings import EvaluateConfig
 from metafuse_ray.errors import ConfigError
-from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.runs.weights import trained_on
 from metafuse_ray.shards.shards import ShardSet
 
@@ -17,13 +16,17 @@ _log = logging.getLogger(__name__)
 _KEY = "adapt.cameras"
 
 
-def choose_rig(config: RunConfig, run: str, shards: ShardSet) -> tuple[str, ...]:
+def choose_rig(
+    cameras: tuple[str, ...] | None, evaluate: EvaluateConfig, seed: int, run: str, shards: ShardSet
+) -> tuple[str, ...]:
     """Return the names of ``adapt.cameras``, or of the first rig that `evaluate` would draw.
 
     Warns where the weights were trained on some of them.
 
     Args:
-        config: Which cameras.
+        cameras: ``adapt.cameras``.
+        evaluate: How `evaluate` draws rigs.
+        seed: Of its draws.
         run: Whose weights the rig is adapted from.
         shards: Where its samples are.
 
@@ -31,9 +34,8 @@ def choose_rig(config: RunConfig, run: str, shards: ShardSet) -> tuple[str, ...]
         ConfigError: A camera is unknown, comes twice or is alone, or there are too few test
             cameras to draw a rig.
     """
-    cameras = config.adapt.cameras
     if cameras is None:
-        return _first_test_rig(config.evaluate, config.seed, shards)
+        return _first_test_rig(evaluate, seed, shards)
     _check_names(cameras, shards)
     trained = trained_on(run, shards, cameras)
     if trained:

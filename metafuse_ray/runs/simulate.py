@@ -15,8 +15,8 @@ from metafuse_ray.runs.reads import WRITTEN
 from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.shards.blocks import TEST, TRAIN
 from metafuse_ray.shards.opening import shards_to_write
-from metafuse_ray.shards.shards import ShardWriter
 from metafuse_ray.shards.splits import split_cameras
+from metafuse_ray.shards.writer import ShardWriter
 
 _log = logging.getLogger(__name__)
 _ROWS = 256

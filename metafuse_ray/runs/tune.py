@@ -24,9 +24,9 @@ from metafuse_ray.meta.tasks import Judgement, Weights
 from metafuse_ray.methods.table import PROBLEMS
 from metafuse_ray.runs.job import job
 from metafuse_ray.runs.outputs import start_run
-from metafuse_ray.runs.problems import build_trial, own_settings, trial_tree, with_settings
+from metafuse_ray.runs.problems import build_trial, own_settings, with_settings
 from metafuse_ray.runs.resume import decisive_settings, differing_settings
-from metafuse_ray.runs.settings import RunConfig
+from metafuse_ray.runs.settings import RunConfig, config_from_tree
 from metafuse_ray.shards.opening import open_shards
 from metafuse_ray.shards.shards import ShardSet
 from metafuse_ray.storage.files import atomic_file, storage_errors
@@ -84,13 +84,14 @@ def tune(config: RunConfig) -> Path:
         )
     shards = open_shards(config.data)
     sweep = plan_sweep(config)
-    _open_folder(config, sweep, shards)
+    tree, digest = config_tree(config), shards.manifest.digest
+    _open_folder(sweep, tree, digest)
     if not _is_done(sweep):
         search(sweep)
-    document = plain(_document(config, sweep, shards, sweep.store.all()))
+    document = plain(_document(sweep, tree, shards, sweep.store.all()))
     for name, text in (
         (RESULT_FILE, json.dumps(document, indent=1, allow_nan=False)),
-        (BEST_FILE, _best_yaml(config, document)),
+        (BEST_FILE, best_header(document) + dump_config(_best(config, document))),
     ):
         with atomic_file(sweep.folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -112,10 +113,10 @@ def plan_sweep(config: RunConfig) -> Sweep:
         there = str(Path(config.data.shards).resolve())
         config = replaced(config, data=replaced(config.data, shards=there))
     searched = PROBLEMS[config.problem.kind].searched
-    own = own_settings(config, searched)
+    own = own_settings(config_tree(config), searched)
     space = search_space(searched, own, config.tune.ranges)
     largest = {one.name: int(one.high) for one in space if one.integer}
-    problem = build_trial(config, {**own, **largest})
+    problem, _ = build_trial(config, {**own, **largest})
     if not problem.held_out():
         raise NotEnoughFramesError(
             "a sweep judges its trials on training cameras that are held out, and there are none:"
@@ -126,7 +127,6 @@ def plan_sweep(config: RunConfig) -> Sweep:
               len(problem.held_out()))  # fmt: skip
     return Sweep(
         build=partial(build_trial, config),
-        origin=partial(trial_tree, config),
         space=space,
         own=own,
         shards=(config.data.shards, config.data.cache_dir),
@@ -146,11 +146,10 @@ def _is_done(sweep: Sweep) -> bool:
     return len(done) >= sweep.tune.trials and any(trial.settings == sweep.own for trial in done)
 
 
-def _open_folder(config: RunConfig, sweep: Sweep, shards: ShardSet) -> None:
+def _open_folder(sweep: Sweep, tree: Mapping[str, Any], digest: str) -> None:
     """Begin a sweep's folder, or check that the one that is there may go on."""
     path = sweep.folder / SWEEP_FILE
-    tree, digest = config_tree(config), shards.manifest.digest
-    if path.is_file() and not config.checkpoint.resume:
+    if path.is_file() and not tree["checkpoint"]["resume"]:
         raise ConfigError(
             f"output.dir: {sweep.folder} holds a sweep; go on with it by --resume, or choose"
             " another folder",
@@ -158,10 +157,11 @@ def _open_folder(config: RunConfig, sweep: Sweep, shards: ShardSet) -> None:
         )
     if path.is_file():
         before, shards_before = _read_sweep_file(path)
-        decisive = [*decisive_settings(tune.reads(config)), "tune", "meta.rounds"]
+        read = tune.reads(config_from_tree(tree, "the settings"))
+        decisive = [*decisive_settings(read), "tune", "meta.rounds"]
         different = list(differing_settings(before, tree, decisive, _FREE))
         if shards_before != digest:
-            different.append(f"the shards have another content (now {config.data.shards})")
+            different.append(f"the shards have another content (now {tree['data']['shards']})")
         if different:
             raise CheckpointError(
                 f"{sweep.folder} holds a sweep with other settings: {'; '.join(different)}; set"
@@ -169,7 +169,10 @@ def _open_folder(config: RunConfig, sweep: Sweep, shards: ShardSet) -> None:
                 path=str(sweep.folder),
                 different=different,
             )
-    start_run(config, WorkingFolder(str(sweep.folder), sweep.folder))
+    start_run(
+        dump_config(config_from_tree(tree, "the settings")),
+        WorkingFolder(str(sweep.folder), sweep.folder),
+    )
     if not path.is_file():
         with atomic_file(path) as partial:
             partial.write_text(json.dumps({"config": tree, "shards": digest}), encoding="utf-8")
@@ -188,13 +191,14 @@ def _read_sweep_file(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _document(
-    config: RunConfig, sweep: Sweep, shards: ShardSet, trials: Sequence[Trial]
+    sweep: Sweep, tree: Mapping[str, Any], shards: ShardSet, trials: Sequence[Trial]
 ) -> dict[str, Any]:
     """Collect all that the report shows, and judge the best trial and the defaults afresh."""
     metric = sweep.tune.metric
     best = best_trial(trials, metric)
     defaults = next(trial for trial in trials if trial.settings == sweep.own)
     comparison = compare(sweep, [defaults, best])
+    problem, _ = sweep.build(sweep.own)
     gain = comparison["gain"]["jdr"] if metric == "jdr" else -comparison["gain"]["loss"]
     return {
         "trials": [asdict(trial) for trial in trials],
@@ -209,10 +213,10 @@ def _document(
         "data": {
             "shards": shards.manifest.source,
             "grid": shards.grid,
-            "held_out": [task.name for task in sweep.build(sweep.own).held_out()],
-            "tasks": len(sweep.build(sweep.own).tasks()),
+            "held_out": [task.name for task in problem.held_out()],
+            "tasks": len(problem.tasks()),
         },
-        "config": config_tree(config),
+        "config": tree,
     }
 
 
@@ -227,7 +231,7 @@ def compare(sweep: Sweep, trials: Sequence[Trial]) -> dict[str, Any]:
     found: list[list[Judgement]] = []
     with ensure_ray(sweep.cluster):
         for trial in trials:
-            problem = sweep.build(trial.settings)
+            problem, _ = sweep.build(trial.settings)
             with closing(RayTaskPool(problem, sweep.cluster)) as pool:
                 found.append(judge(pool, problem, _final_weights(sweep, trial), draws))
     shape = (len(draws), len(found[0]) // len(draws))
@@ -261,14 +265,12 @@ def _final_weights(sweep: Sweep, trial: Trial) -> Weights:
     return Weights({name: tensor.numpy() for name, tensor in checkpoint.weights.items()})
 
 
-def _best_yaml(config: RunConfig, document: Mapping[str, Any]) -> str:
-    """Return the configuration with the chosen settings, and what speaks for them, as YAML."""
+def _best(config: RunConfig, document: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration with the chosen settings, for a run of its own."""
     chosen = document["trials"][document["chosen"] - 1]
-    config = with_settings(config, chosen["settings"])
     folder = str(Path(config.output.dir) / "best")
-    config = replaced(
-        config,
+    return replaced(
+        with_settings(config, chosen["settings"]),
         output=replaced(config.output, dir=folder),
         checkpoint=replaced(config.checkpoint, resume=False),
     )
-    return best_header(document) + dump_config(config)

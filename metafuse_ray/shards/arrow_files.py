@@ -15,6 +15,10 @@ from metafuse_ray.errors import ShardFormatError
 from metafuse_ray.shapes import Grid
 from metafuse_ray.shards.manifest import SCHEMA_VERSION
 
+SAMPLES_FILE = "samples.arrow"
+HEATMAP_SCALE = {"float16": 1.0, "uint8": 255.0}
+"""What a heatmap's values are multiplied by in storage."""
+
 
 def sample_schema(joints: int) -> pa.Schema:
     """Return the columns of `samples.arrow`."""
@@ -130,3 +134,8 @@ class HashingFile:
     def hexdigest(self) -> str:
         """Return the digest of what was written."""
         return self._digest.hexdigest()
+
+
+def camera_file(name: str) -> str:
+    """Return where a camera's rows are, relative to the shard set."""
+    return f"cameras/{name}.arrow"

@@ -11,8 +11,9 @@ from typing import Any
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.pose.skeleton import Skeleton
 from metafuse_ray.shards.settings import DataConfig
-from metafuse_ray.shards.shards import ShardSet, ShardWriter, export_parquet
+from metafuse_ray.shards.shards import ShardSet, export_parquet
 from metafuse_ray.shards.stored_shards import parquet_beside, shard_folder
+from metafuse_ray.shards.writer import ShardWriter
 
 _log = logging.getLogger(__name__)
 

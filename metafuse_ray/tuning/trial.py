@@ -43,8 +43,8 @@ class Sweep:
     """What all trials of a sweep share; with a trial's settings it fixes every number.
 
     Attributes:
-        build: A trial's settings -> its problem; it must pickle.
-        origin: Settings -> the whole configuration of a trial, as a plain tree.
+        build: A trial's settings -> its problem, and its whole configuration as a plain tree; it
+            must pickle.
         space: What is searched.
         own: The configuration's own values of that.
         shards: Location and cache of the shards, for their cameras.
@@ -57,8 +57,7 @@ class Sweep:
         seed: Of the searcher.
     """
 
-    build: Callable[[Settings], Problem]
-    origin: Callable[[Settings], Mapping[str, Any]]
+    build: Callable[[Settings], tuple[Problem, Mapping[str, Any]]]
     space: Sequence[SearchRange]
     own: Settings
     shards: tuple[str, str | None]
@@ -91,11 +90,11 @@ def run_trial(sweep: Sweep, settings: Settings, report: Callable[[Score], None])
     left = [rung for rung in sweep.rungs if not known or rung > known[-1].round]
     if (trial and trial.state != "running") or not left:
         return
-    problem = sweep.build(settings)
+    problem, tree = sweep.build(settings)
     shards = ShardSet.open(*sweep.shards)
     folder = checkpoint_folder(sweep, settings)
     cameras = used_camera_digests(shards.rig, cameras_of(problem.tasks()))
-    origin = Origin(sweep.origin(settings), shards.manifest.digest, cameras)
+    origin = Origin(tree, shards.manifest.digest, cameras)
     with closing(RayTaskPool(problem, sweep.cluster)) as pool:
         trainer = MetaTrainer(problem, pool, sweep.meta, sweep.outer)
         checkpoint = newest_checkpoint(folder)
