@@ -15,7 +15,7 @@ PARALLEL := tests/e2e/test_bad_input.py $(APART) tests/unit tests/property tests
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check format unit test triton e2e clean .venv
+.PHONY: help demo published check format unit test triton e2e clean .venv
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[.a-z][a-z0-9.-]*:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -35,10 +35,24 @@ $(STAMP): pyproject.toml constraints.txt
 	  -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
-demo: $(STAMP)  ## Simulate, meta-train and evaluate on two cores; prints the table
+demo: $(STAMP)  ## Simulate, meta-train both models and evaluate on two cores; prints the table
 	$(BIN)/python jobs/simulate.py --config configs/demo.yaml
 	$(BIN)/python jobs/meta_train.py --config configs/demo.yaml
+	$(BIN)/python jobs/meta_train.py --config configs/demo.yaml problem.kind=plus problem.rigs=16 \
+	  meta.rounds=20 output.dir=runs/demo/plus
 	$(BIN)/python jobs/evaluate.py --config configs/demo.yaml output.dir=runs/demo/evaluate
+
+P := --config configs/published.yaml
+R := runs/published
+
+published: $(STAMP)  ## The published tables once more (RECORDING=DIR): docs/published.md, an hour
+	@test -n "$(RECORDING)" || { echo "name a recording: make published RECORDING=DIR" >&2; exit 1; }
+	$(BIN)/python jobs/simulate.py $(P)
+	$(BIN)/python jobs/prepare.py $(P) data.sequence=$(RECORDING) data.shards=$(R)/recording
+	$(BIN)/python jobs/meta_train.py $(P) output.dir=$(R)/dome_meta
+	$(BIN)/python jobs/meta_train.py $(P) data.shards=$(R)/recording output.dir=$(R)/recording_meta
+	$(BIN)/python jobs/evaluate.py $(P) --resume
+	$(BIN)/python benchmarks/published.py $(R)/evaluate
 
 check: $(STAMP)  ## Lint, formatting, types and import layers
 	$(BIN)/ruff check .

@@ -91,7 +91,8 @@ def _digests(weights: Weights) -> dict[str, str]:
 
 def _differences(before: Any, now: Any, prefix: str = "") -> Iterator[str]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in sorted(before.keys() | now.keys()):
-            yield from _differences(before.get(key), now.get(key), f"{prefix}{key}.")
+        # What one side alone has belongs to methods that the other does not compare.
+        for key in sorted(before.keys() & now.keys()):
+            yield from _differences(before[key], now[key], f"{prefix}{key}.")
     elif before != now:
         yield f"{prefix.rstrip('.').replace('settings.', '')} was {before}, is {now}"
