@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from metafuse_ray.config.schema import InnerConfig, ModelConfig
 from metafuse_ray.methods.metafuse.fusion import AffineFusion
 from metafuse_ray.methods.metafuse.inner_closed_form import closed_form_gradient
 from metafuse_ray.methods.metafuse.operator import fuse
 from metafuse_ray.methods.metafuse.set_loss import SetLoss
+from metafuse_ray.methods.metafuse.settings import InnerConfig, ModelConfig
 from metafuse_ray.methods.metafuse.start import random_start, start_weights
 from metafuse_ray.pose.heatmap import render_gaussian
 from metafuse_ray.samples.episodes import FusionBatch

@@ -22,20 +22,18 @@ from typing import Any
 from stopwatch import Stopwatch
 
 from metafuse_ray.cluster.pool import RayTaskPool
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.outer import OuterOptimizer
 from metafuse_ray.meta.pool import InProcessPool, RoundCounts, TaskPool
-from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
+from metafuse_ray.meta.problem import Problem
+from metafuse_ray.meta.tasks import Task, Weights
 from metafuse_ray.meta.trainer import MetaTrainer
 from metafuse_ray.methods.metafuse import worker
 from metafuse_ray.methods.metafuse.operator import function, point
 from metafuse_ray.methods.metafuse.operator.plan import Plan
-from metafuse_ray.methods.metafuse.start import start_weights
+from metafuse_ray.runs.problems import build_problem
+from metafuse_ray.runs.settings import RunConfig, load_config
 from metafuse_ray.runs.simulate import simulate
 from metafuse_ray.samples.episodes import EpisodeSampler
-from metafuse_ray.shards.shards import ShardSet
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "demo.yaml"
 OPERATOR = "operator, forward and backward"
@@ -64,6 +62,7 @@ def settings(folder: Path) -> list[str]:
         f"data.shards={folder / 'shards'}",
         "simulate.cameras=8",
         "simulate.clips=6",
+        "inner.optimizer=sgd",  # the closed form is of plain steps
         f"cluster.actors={min(2, os.cpu_count() or 1)}",
     ]
 
@@ -93,7 +92,7 @@ def profile(overrides: list[str], rounds: int) -> dict[str, Any]:
 
 def time_parts(config: RunConfig, rounds: int) -> dict[str, float]:
     """Seconds of each part over some rounds, in this process on one thread."""
-    trainer = make_trainer(config, lambda pairs: InProcessPool(config, ()))
+    trainer = make_trainer(config, InProcessPool)
     trainer.step()
     watch = Stopwatch()
     with watch.watching(PARTS):
@@ -110,7 +109,7 @@ PARTS: list[tuple[str, Any, str]] = [
     ("loss, inner step and their gradient", worker, "task_gradient"),
     ("target heatmaps", worker, "target_heatmaps"),
     ("sampling the episode", EpisodeSampler, "sample"),
-    ("rest of the worker", worker.TaskWorker, "run"),
+    ("rest of the worker", worker.PairWorker, "run"),
     ("outer step", OuterOptimizer, "step"),
     ("rest of the trainer", MetaTrainer, "step"),
 ]
@@ -129,7 +128,7 @@ class CountingPool:
         """See ``TaskPool``."""
         return self.pool.counts
 
-    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
+    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
         """See ``TaskPool``."""
         results = self.pool.run_round(weights, tasks)
         self.seconds += sum(result.seconds for result in results)
@@ -144,8 +143,8 @@ def time_ray(config: RunConfig, rounds: int) -> dict[str, Any]:
     """Wall time of rounds on Ray, and the share of it that an actor is at work."""
     pools: list[CountingPool] = []
 
-    def open_pool(pairs: Sequence[CameraPair]) -> CountingPool:
-        pools.append(CountingPool(RayTaskPool(config, pairs)))
+    def open_pool(problem: Problem) -> CountingPool:
+        pools.append(CountingPool(RayTaskPool(problem, config.cluster)))
         return pools[0]
 
     trainer = make_trainer(config, open_pool)
@@ -164,14 +163,10 @@ def time_ray(config: RunConfig, rounds: int) -> dict[str, Any]:
     }
 
 
-def make_trainer(
-    config: RunConfig, open_pool: Callable[[Sequence[CameraPair]], TaskPool]
-) -> MetaTrainer:
-    """What ``runs.meta_train`` makes, without sinks."""
-    shards = ShardSet.open(config.data.shards)
-    pairs = shards.rig.subset(shards.manifest.train_cameras).pairs()
-    start = start_weights(config.model, shards.grid, config.seed)
-    return MetaTrainer(config, pairs, open_pool(pairs), start.named)
+def make_trainer(config: RunConfig, open_pool: Callable[[Problem], TaskPool]) -> MetaTrainer:
+    """What ``runs.meta_train`` makes, without sinks and judging."""
+    problem = build_problem(config)
+    return MetaTrainer(problem, open_pool(problem), config.meta, config.outer)
 
 
 def markdown(results: dict[str, Any]) -> str:

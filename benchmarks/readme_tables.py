@@ -1,63 +1,66 @@
-"""Renew the README's tables of results, and the pictures beside them, from evaluations.
+"""Renew the README's table of the demo, and the picture beside it.
 
-python benchmarks/readme_tables.py --demo runs/demo/evaluate --real RESULTS --findings RESULTS
+python benchmarks/readme_tables.py --demo runs/demo/evaluate
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from metafuse_ray.reports.findings import headline
+from metafuse_ray.reports.heatmap_sheet import SHEET_FILE
 from metafuse_ray.reports.report import note_lines, read_results
-from metafuse_ray.reports.tables import detection_table, position_table, to_markdown
+from metafuse_ray.reports.tables import Table, detection_table, position_table, to_markdown
 
-PICTURES = {"demo": ("jdr.png", "heatmaps.png"), "real": ("jdr.png",), "findings": ()}
-"""A sheet of real frames would show people of a recording that is not ours to publish."""
-
-
-def section(name: str, evaluation: Path) -> str:
-    """Return the tables and pictures of one evaluation as Markdown; copies the pictures."""
-    document = read_results(evaluation / "results.json")
-    if name == "findings":
-        return headline(document)
-    parts = [to_markdown(detection_table(document)), to_markdown(position_table(document))]
-    parts += note_lines(document)
-    for picture in PICTURES[name]:
-        target = Path("docs/images") / f"{name}_{picture}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(evaluation / picture, target)
-        parts.append(f"![{name}: {Path(picture).stem}]({target})")
-    return "\n\n".join(parts).replace("## ", "### ")
+README = Path("README.md")
+PICTURE = Path("docs/images/demo_heatmaps.png")
+BEGIN, END = "<!-- demo: begin -->", "<!-- demo: end -->"
+HEADS = ("N", "method", "JDR, %", "vs No-Fusion", "MPJPE, mm")
 
 
-def renew(page: str, name: str, text: str) -> str:
-    """Return the page with the text between a section's marks replaced.
+def demo_table(document: Mapping[str, Any]) -> str:
+    """Return average JDR and MPJPE side by side, as Markdown, and how to read them.
+
+    Args:
+        document: The content of `results.json`.
+    """
+    found, placed = detection_table(document), position_table(document)
+    average, gain = found.columns.index("average"), found.columns.index("vs No-Fusion")
+    error = placed.columns.index("MPJPE")
+    rows = tuple(
+        (*jdr[:2], jdr[average], jdr[gain], mpjpe[error])
+        for jdr, mpjpe in zip(found.rows, placed.rows, strict=True)
+    )
+    _, _, table = to_markdown(Table("", HEADS, rows)).partition("\n\n")
+    return f"{table}\n\n{note_lines(document)[0]}"
+
+
+def renew(page: str, text: str) -> str:
+    """Return the page with the text between its marks replaced.
 
     Raises:
         ValueError: The page lacks the marks.
     """
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, mark, rest = page.partition(begin)
-    _, close, after = rest.partition(end)
+    before, mark, rest = page.partition(BEGIN)
+    _, close, after = rest.partition(END)
     if not mark or not close:
-        raise ValueError(f"the page needs a line {begin} and, below it, a line {end}")
-    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+        raise ValueError(f"the page needs a line {BEGIN} and, below it, a line {END}")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
 def main() -> None:
-    """Parse the command line and rewrite README.md."""
+    """Parse the command line, rewrite README.md and copy the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in PICTURES:
-        parser.add_argument(f"--{name}", type=Path, help=f"folder of the {name} evaluation")
-    arguments = vars(parser.parse_args())
-    readme = Path("README.md")
-    page = readme.read_text(encoding="utf-8")
-    for name, evaluation in arguments.items():
-        if evaluation is not None:
-            page = renew(page, name, section(name, evaluation))
-    readme.write_text(page, encoding="utf-8")
+    parser.add_argument("--demo", type=Path, required=True, help="folder of the demo's evaluation")
+    evaluation = parser.parse_args().demo
+    text = demo_table(read_results(evaluation / "results.json"))
+    page = README.read_text(encoding="utf-8")
+    README.write_text(renew(page, text), encoding="utf-8")
+    # A sheet of real frames would show people of a recording that is not ours to publish.
+    shutil.copyfile(evaluation / SHEET_FILE, PICTURE)
 
 
 if __name__ == "__main__":

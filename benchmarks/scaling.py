@@ -10,17 +10,18 @@ turn; tasks that sleep, on up to 64 actors, flat and in groups; one actor slowed
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import os
 import pickle
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,20 @@ from metafuse_ray.cluster.groups import GroupedPool
 from metafuse_ray.cluster.placement import OpenCameras
 from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.cluster.runtime import ensure_ray
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.geometry.rig import CameraPair
+from metafuse_ray.cluster.settings import ClusterConfig
+from metafuse_ray.config.section import replaced
 from metafuse_ray.meta import reduce
 from metafuse_ray.meta.outer import OuterOptimizer
+from metafuse_ray.meta.problem import Problem
 from metafuse_ray.meta.reduce import FlatReducer, Reducer
-from metafuse_ray.meta.tasks import MakeWorker, MetaGradient, Task, Weights
+from metafuse_ray.meta.settings import OuterConfig
+from metafuse_ray.meta.tasks import Cameras, HeldOutTask, Judgement, MetaGradient, Task, Weights
 from metafuse_ray.meta.trainer import round_tasks
+from metafuse_ray.methods.metafuse.settings import ModelConfig
 from metafuse_ray.methods.metafuse.start import start_weights
+from metafuse_ray.runs.problems import build_problem
+from metafuse_ray.runs.settings import load_config
 from metafuse_ray.runs.simulate import simulate
-from metafuse_ray.shards.shards import ShardSet
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "demo.yaml"
 ACTORS = (1, 2, 4, 8, 16, 32, 64)
@@ -64,6 +68,9 @@ SLOWED = ((3, 4), (8, 21), (8, 8))
 SLOWED_ROUNDS, SLOWED_TASK_S = 12, 0.5
 REAL = {32: 16, 64: 4}
 """Side of the grid -> tasks of a round."""
+EMULATED_GRID = (64, 64)
+CAMERAS = [f"00_{number:02d}" for number in range(31)]
+"""Those of the CMU Panoptic dome, of which emulated tasks are the pairs."""
 PARTS = (
     ("dispatch", ActorMethod, "_remote"),
     ("dispatch", OpenCameras, "take"),
@@ -97,8 +104,7 @@ def main() -> None:
 def measure(repeats: int, most: int) -> dict[str, Any]:
     """All measurements, and the machine's load before and after."""
     load = os.getloadavg()[0]
-    cluster = load_config(CONFIG, ["cluster.actors=3", "cluster.cpus_per_actor=1"]).cluster
-    with ensure_ray(cluster), tempfile.TemporaryDirectory() as folder:
+    with ensure_ray(ClusterConfig(actors=3)), tempfile.TemporaryDirectory() as folder:
         real = [real_tasks(Path(folder), side, tasks, repeats) for side, tasks in REAL.items()]
         emulated = [
             row for actors in ACTORS if actors <= most for row in flat_rows(actors, repeats)
@@ -122,7 +128,7 @@ def measure(repeats: int, most: int) -> dict[str, Any]:
         "slowed": slowed,
         "wait_s": wait,
         "report_s": report_s(),
-        "gradient_bytes": 4 * 64 * 64 * (1 + 6),
+        "gradient_bytes": 4 * math.prod(EMULATED_GRID) * (1 + 6),
     }
 
 
@@ -134,15 +140,13 @@ def real_tasks(folder: Path, side: int, tasks: int, repeats: int) -> dict[str, A
             f"data.grid=[{side},{side}]",
             f"data.shards={folder / str(side)}",
             *("simulate.cameras=8", "simulate.clips=6"),
-            f"meta.meta_batch_size={tasks}",
         ],
     )
     simulate(config)
-    shards = ShardSet.open(config.data.shards)
-    pairs = shards.rig.subset(shards.manifest.train_cameras).pairs()
-    drawn = [round_tasks(config, pairs, number) for number in range(repeats + 1)]
-    one = Bench(config, pairs, 1, RayTaskPool)
-    two = Bench(config, pairs, 2, RayTaskPool)
+    problem = build_problem(config)
+    pairs = problem.tasks()
+    drawn = [round_tasks(problem, pairs, number, tasks) for number in range(repeats + 1)]
+    one, two = (Bench(problem, replaced(config.cluster, actors=actors)) for actors in (1, 2))
     walls: dict[str, list[float]] = {"one": [], "two": [], "one_half": []}
     with closing(one), closing(two):
         for number, some in enumerate(drawn):
@@ -162,71 +166,106 @@ def real_tasks(folder: Path, side: int, tasks: int, repeats: int) -> dict[str, A
     }
 
 
-class EmulatedWorker:
-    """Sleeps as long as the first weight says, and answers with a gradient of the true size."""
+@dataclass(frozen=True)
+class EmulatedProblem:
+    """Pairs of the dome's cameras, and workers that sleep; see `Problem` for the members.
 
-    def __init__(self, config: RunConfig, device: str) -> None:
-        rows, columns = config.data.grid
+    Attributes:
+        claim: File that the one slow actor makes; none is slow where empty.
+    """
+
+    claim: Path | None = None
+
+    kind = "emulated"
+    seed = 0
+    stream = "emulated"
+
+    def tasks(self) -> Sequence[Cameras]:
+        """All ordered pairs."""
+        return list(itertools.permutations(CAMERAS, 2))
+
+    def held_out(self, draw: int = 0) -> Sequence[HeldOutTask]:
+        """None."""
+        del draw
+        return ()
+
+    def start(self) -> Mapping[str, torch.Tensor]:
+        """The weights of MetaFuse."""
+        return start_weights(ModelConfig(), EMULATED_GRID, self.seed).named
+
+    def step_sizes(self) -> Mapping[str, float]:
+        """The same for all."""
+        return dict.fromkeys(self.start(), OuterConfig().lr)
+
+    def worker(self, device: str) -> EmulatedWorker:
+        """Make a worker."""
+        del device
+        return EmulatedWorker(self.claim)
+
+    def facts(self) -> Mapping[str, Any]:
+        """Nothing to say."""
+        return {}
+
+    def describe(self) -> str:
+        """Say it in a line."""
+        return "tasks that sleep"
+
+    def remedy(self) -> str:
+        """Nothing diverges."""
+        return "nothing"
+
+
+class EmulatedWorker:
+    """Sleeps as long as the first weight says, and answers with a gradient of the true size.
+
+    Args:
+        claim: The first worker that makes this file sleeps ten times as long.
+    """
+
+    def __init__(self, claim: Path | None) -> None:
+        rows, columns = EMULATED_GRID
         random = np.random.default_rng(0)
         shapes = {"omega": (rows, columns), "theta": (rows * columns, 2, 3)}
         self.arrays = {
             name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()
         }
-
-    def open(self, cameras: tuple[str, ...]) -> None:
-        """There is nothing to open."""
-
-    def run(self, weights: Weights, task: Task) -> MetaGradient:
-        """Sleep and answer."""
-        seconds = float(weights.arrays["omega"][0, 0])
-        time.sleep(seconds)
-        return MetaGradient(task, self.arrays, 1.0, 1.0, seconds)
-
-
-class SlowedWorker(EmulatedWorker):
-    """Sleeps ten times as long in the first actor that claims it.
-
-    Args:
-        claim: The file to claim it by; no actor is slow where empty.
-    """
-
-    def __init__(self, claim: Path | None, config: RunConfig, device: str) -> None:
-        super().__init__(config, device)
         self.slow = False
         if claim is not None:
             with suppress(FileExistsError):
                 claim.touch(exist_ok=False)
                 self.slow = True
 
+    def open(self, cameras: Cameras) -> None:
+        """There is nothing to open."""
+
     def run(self, weights: Weights, task: Task) -> MetaGradient:
         """Sleep and answer."""
-        if self.slow:
-            time.sleep(9 * float(weights.arrays["omega"][0, 0]))
-        return super().run(weights, task)
+        seconds = float(weights.arrays["omega"][0, 0])
+        time.sleep(10 * seconds if self.slow else seconds)
+        return MetaGradient(task, self.arrays, 1.0, 1.0, seconds)
+
+    def judge(self, weights: Weights, task: HeldOutTask) -> Judgement:
+        """Never asked: no cameras are held out."""
+        raise NotImplementedError
 
 
 class Bench:
     """A pool with the outer loop around it, as the trainer has it.
 
     Args:
-        config: The run.
-        pairs: The camera pairs to hold.
-        actors: Number of actors.
-        open_pool: Makes the pool or reducer.
+        problem: Whose tasks.
+        cluster: The actors; a driver of each group between where it names several.
     """
 
-    def __init__(
-        self,
-        config: RunConfig,
-        pairs: Sequence[CameraPair],
-        actors: int,
-        open_pool: Callable[[RunConfig, Sequence[CameraPair]], Any],
-    ) -> None:
-        self.config = replace(config, cluster=replace(config.cluster, actors=actors))
-        pool = open_pool(self.config, pairs)
-        self.reducer = pool if isinstance(pool, Reducer) else FlatReducer(pool, None)
-        start = start_weights(config.model, config.data.grid, config.seed)
-        self.outer = OuterOptimizer(start.named, config.outer)
+    def __init__(self, problem: Problem, cluster: ClusterConfig) -> None:
+        self.actors = cluster.actors
+        self.reducer: Reducer = (
+            GroupedPool(problem, cluster)
+            if cluster.groups > 1
+            else FlatReducer(RayTaskPool(problem, cluster), None)
+        )
+        outer = OuterConfig()
+        self.outer = OuterOptimizer(problem.start(), problem.step_sizes(), outer.optimizer)
 
     def round(self, tasks: Sequence[Task], seconds: float | None = None) -> dict[str, float]:
         """Run a round; with ``seconds``, of tasks that sleep so long.
@@ -257,25 +296,22 @@ class Bench:
 
 def flat_rows(actors: int, repeats: int) -> list[dict[str, Any]]:
     """Weak and strong scaling of sleeping tasks on so many actors."""
-    config, pairs = _emulated_config(actors)
-    rows = []
-    with closing(Bench(config, pairs, actors, _with(EmulatedWorker))) as bench:
+    problem = EmulatedProblem()
+    pairs = problem.tasks()
+    with closing(Bench(problem, _emulated_cluster(actors))) as bench:
         bench.round(_tasks(pairs, actors), max(SECONDS))  # warms up
-        for kind, seconds, tasks in _kinds(actors):
-            rows.append(_row(bench, pairs, kind, seconds, tasks, repeats))
-    return rows
+        return [
+            _row(bench, pairs, kind, seconds, tasks, repeats)
+            for kind, seconds, tasks in _kinds(actors)
+        ]
 
 
 def grouped_rows(repeats: int) -> list[dict[str, Any]]:
     """The same in groups; the parts are the driver's, not the groups'."""
     actors, count = GROUPED
-    config, pairs = _emulated_config(actors)
-    config = replace(config, cluster=replace(config.cluster, groups=count))
-
-    def open_pool(settings: RunConfig, pairs: Sequence[CameraPair]) -> GroupedPool:
-        return GroupedPool(settings, pairs, EmulatedWorker)
-
-    with closing(Bench(config, pairs, actors, open_pool)) as bench:
+    problem = EmulatedProblem()
+    pairs = problem.tasks()
+    with closing(Bench(problem, _emulated_cluster(actors, count))) as bench:
         bench.round(_tasks(pairs, actors), max(SECONDS))  # warms up
         return [
             _row(bench, pairs, kind, seconds, tasks, repeats) | {"groups": count}
@@ -286,10 +322,11 @@ def grouped_rows(repeats: int) -> list[dict[str, Any]]:
 
 def slowed_row(folder: Path, actors: int, tasks: int) -> dict[str, Any]:
     """Whole runs without and with an actor that takes ten times as long, which is found out too."""
-    config, pairs = _emulated_config(actors)
     walls = []
     for claim in (None, folder / f"slow_{actors}_{tasks}"):
-        with closing(Bench(config, pairs, actors, _with(partial(SlowedWorker, claim)))) as bench:
+        problem = EmulatedProblem(claim)
+        pairs = problem.tasks()
+        with closing(Bench(problem, _emulated_cluster(actors))) as bench:
             rounds = [_tasks(pairs, tasks, number) for number in range(SLOWED_ROUNDS)]
             walls.append(sum(bench.round(some, SLOWED_TASK_S)["wall"] for some in rounds))
     return {
@@ -315,7 +352,7 @@ def wait_s(count: int) -> float:
 
 def report_s(count: int = 1000) -> float:
     """Seconds to read one task's report from what a group sends, and to put it in order."""
-    task = Task(0, 0, CameraPair("00_00", "00_01"))
+    task = Task(0, 0, ("00_00", "00_01"))
     reports = [reduce.TaskReport(replace(task, index=i), 1.0, 1.0, 1.0, True) for i in range(count)]
     sent = pickle.dumps(reduce.RoundSum(reports, []))
     times = []
@@ -326,17 +363,9 @@ def report_s(count: int = 1000) -> float:
     return statistics.median(times) / count
 
 
-def _with(make_worker: MakeWorker) -> Callable[[RunConfig, Sequence[CameraPair]], RayTaskPool]:
-    return lambda config, pairs: RayTaskPool(config, pairs, make_worker)
-
-
-def _emulated_config(actors: int) -> tuple[RunConfig, list[CameraPair]]:
-    """At 64 x 64, with the CMU Panoptic dome's 31 cameras; sleeping takes hardly any CPU."""
-    settings = ["data.grid=[64,64]", f"cluster.actors={actors}", "cluster.cpus_per_actor=0.01"]
-    names = [f"00_{number:02d}" for number in range(31)]
-    return load_config(CONFIG, settings), [
-        CameraPair(target, source) for target in names for source in names if target != source
-    ]
+def _emulated_cluster(actors: int, groups: int = 1) -> ClusterConfig:
+    """Sleeping takes hardly any CPU."""
+    return ClusterConfig(actors=actors, groups=groups, cpus_per_actor=0.01)
 
 
 def _kinds(actors: int) -> list[tuple[str, float, int]]:
@@ -351,16 +380,15 @@ def _kinds(actors: int) -> list[tuple[str, float, int]]:
 
 
 def _row(
-    bench: Bench, pairs: list[CameraPair], kind: str, seconds: float, tasks: int, repeats: int
+    bench: Bench, pairs: Sequence[Cameras], kind: str, seconds: float, tasks: int, repeats: int
 ) -> dict[str, Any]:
-    actors = bench.config.cluster.actors
-    ideal = seconds * tasks / actors
+    ideal = seconds * tasks / bench.actors
     few = max(1, min(repeats, round(repeats / ideal)))
     rounds = [bench.round(_tasks(pairs, tasks, number), seconds) for number in range(few)]
     medians = {name: statistics.median(some[name] for some in rounds) for name in rounds[0]}
     return {
         "kind": kind,
-        "actors": actors,
+        "actors": bench.actors,
         "task_s": seconds,
         "tasks": tasks,
         "efficiency": ideal / medians["wall"],
@@ -368,7 +396,7 @@ def _row(
     }
 
 
-def _tasks(pairs: list[CameraPair], count: int, number: int = 0) -> list[Task]:
+def _tasks(pairs: Sequence[Cameras], count: int, number: int = 0) -> list[Task]:
     drawn = np.random.default_rng(number).choice(len(pairs), count, replace=False)
     return [Task(number, index, pairs[pair]) for index, pair in enumerate(drawn)]
 

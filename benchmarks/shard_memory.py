@@ -37,6 +37,7 @@ def main() -> int:
                 "meta_train",
                 *(shards, f"output.dir={folder}/run", f"meta.rounds={arguments.rounds}"),
                 *(f"cluster.actors={arguments.actors}", f"meta.log_every={arguments.rounds}"),
+                f"problem.kind={arguments.problem}",
             ),
         }
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
@@ -60,6 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--people", type=int, default=1)
     parser.add_argument("--grid", type=int, default=32)
     parser.add_argument("--dtype", default="uint8", choices=("uint8", "float16"))
+    parser.add_argument("--problem", default="plus", choices=("metafuse", "plus"))
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--actors", type=int, default=2)
     return parser.parse_args()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from metafuse_ray.config.load import load_config
+from metafuse_ray.runs.settings import load_config
 from metafuse_ray.runs.simulate import simulate
 
 if TYPE_CHECKING:

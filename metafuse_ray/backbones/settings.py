@@ -18,3 +18,7 @@ class BackboneConfig:
     """Where fetched backbones are kept; the user's cache folder where empty."""
     batch_size: PositiveInt = 32
     """Crops handed to a backbone worker at a time."""
+
+    def idle(self) -> dict[str, str]:
+        """Say which fields have no effect; see `metafuse_ray.config.section.section`."""
+        return {} if self.file is None else {"cache_dir": "backbone.file empty"}

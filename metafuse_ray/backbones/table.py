@@ -18,12 +18,16 @@ class BackboneRow:
     Attributes:
         load: Makes it; the function must pickle, for actors make their own.
         fetch: Fetches its weights into the cache, or verifies those that are there.
+        reads: Paths of the settings that either reads, beside ``backbone.name``.
     """
 
     load: Callable[[BackboneConfig], PoseBackbone]
     fetch: Callable[[BackboneConfig], Path]
+    reads: tuple[str, ...] = ()
 
 
 BACKBONES: dict[str, BackboneRow] = {
-    "blazepose": BackboneRow(load_blazepose, weights_file),
+    "blazepose": BackboneRow(
+        load_blazepose, weights_file, reads=("backbone.file", "backbone.cache_dir")
+    ),
 }

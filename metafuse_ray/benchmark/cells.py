@@ -156,6 +156,7 @@ class CellWorker:
             # A method that uses no calibration still has its peaks triangulated with one.
             "exact" if cell.calibration is None else cell.calibration,
             self._test(cell.data, cell.fold, cell.rig).batch if setup.samples.look_ahead else None,
+            label_noise_px=setup.samples.label_noise_px if cell.labelled_frames else 0.0,
         )
 
     def _open_shards(self, data: str, fold: int) -> ShardSet:

@@ -24,11 +24,13 @@ def make_task(
     draw: int,
     calibration: Calibration,
     asked: RigBatch | None = None,
+    *,
+    label_noise_px: float = 0.0,
 ) -> RigTask:
     """Draw the labelled samples of a rig and hide what a method must not know.
 
     Args:
-        samples: Which samples are labelled, and the noise of their labels.
+        samples: Which samples are labelled.
         seed: Of every draw.
         shards: Where the samples are, in the fold that is evaluated.
         rig: Names of the cameras.
@@ -36,6 +38,7 @@ def make_task(
         draw: Which draw of the labels, of their noise and of the calibration's errors.
         calibration: What is given.
         asked: The test samples, of which methods may look at the detections.
+        label_noise_px: Noise of the labels: see `SamplesConfig`.
 
     Raises:
         NotEnoughFramesError: See `metafuse_ray.benchmark.rigs.labelled_rows`.
@@ -47,7 +50,7 @@ def make_task(
     if frames:
         exact = hide_truth(period.take(np.searchsorted(seen, rows)), labels=False)
         address = (seed, *sorted(rig), draw)
-        labelled = _with_noise(exact, samples.label_noise_px, address, rows)
+        labelled = _with_noise(exact, label_noise_px, address, rows)
     true_rig = shards.rig.subset(rig)
     return RigTask(
         labelled=labelled,

@@ -44,7 +44,6 @@ OpenShare = Annotated[float, _NUMBER, Field(gt=0, lt=1)]
 GridSize = Annotated[int, _NUMBER, Field(ge=4, le=256)]
 Threads = Annotated[int, _NUMBER, Field(gt=0, le=256)]
 FloatRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
-IntRange = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
 Some = Annotated[tuple[_T, ...], Field(min_length=1), AfterValidator(_distinct)]
 """One or more values, each once."""
 

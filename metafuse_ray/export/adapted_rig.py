@@ -8,8 +8,8 @@ Layout of the folder::
     rig.json          method, rig, skeleton, grid, crop, test figures, provenance, digests, and
                       what the method found: calibration and doubt, or its choice of settings
 
-MetaFuse's omega is shared; where it was fine-tuned as well (``adapt.lr_omega``), every target view
-has its own, ``omega/<target>``.
+MetaFuse's omega is shared; where it was fine-tuned as well (``fine_tune.lr_omega``), every target
+view has its own, ``omega/<target>``.
 """
 
 from __future__ import annotations

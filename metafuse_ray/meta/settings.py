@@ -50,6 +50,11 @@ class HeldOutConfig:
     every: PositiveInt = 10
     """Rounds between judgements of a training."""
 
+    def idle(self) -> dict[str, str]:
+        """Say which fields have no effect; see `metafuse_ray.config.section.section`."""
+        judging = ("labelled_frames", "query_frames", "every")
+        return dict.fromkeys(judging, "held_out.cameras above 0") if self.cameras == 0 else {}
+
 
 @section
 class CheckpointConfig:

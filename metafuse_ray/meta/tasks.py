@@ -103,8 +103,8 @@ class Judgement:
 
     @property
     def finite(self) -> bool:
-        """Whether the loss after adaptation is finite."""
-        return bool(np.isfinite(self.loss))
+        """Whether the losses are finite, that before adaptation too: see `MetaGradient.finite`."""
+        return bool(np.isfinite(self.loss_before) and np.isfinite(self.loss))
 
 
 class Worker(Protocol):

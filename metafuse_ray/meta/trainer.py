@@ -92,7 +92,8 @@ class MetaTrainer:
         self.tasks = problem.tasks()
         self._judged = problem.held_out() if judge_every else ()
         self._judge_every, self._rounds = judge_every, rounds
-        self._meta = meta
+        self._batch_size = meta.meta_batch_size
+        self._policy = FailurePolicy(max_bad_tasks=meta.max_bad_tasks)
         self._reducer = pool if isinstance(pool, Reducer) else FlatReducer(pool, outer.clip_norm)
         self.outer = OuterOptimizer(problem.start(), problem.step_sizes(), outer.optimizer)
         self.sinks = sinks
@@ -113,7 +114,7 @@ class MetaTrainer:
     def step(self) -> RoundRecord:
         """Take one outer step: Algorithm 1, lines 3 to 8, for one batch of tasks."""
         started = time.perf_counter()
-        tasks = round_tasks(self.problem, self.tasks, self.round, self._meta.meta_batch_size)
+        tasks = round_tasks(self.problem, self.tasks, self.round, self._batch_size)
         summed = self._reducer.reduce_round(self.outer.weights, tasks)
         results = summed.reports
         good = [result for result in results if result.finite]
@@ -156,11 +157,10 @@ class MetaTrainer:
             return
         self.bad_tasks += len(bad)
         logger.warning("round %d: loss not finite on %s; left out", self.round, ", ".join(bad))
-        policy = FailurePolicy(max_bad_tasks=self._meta.max_bad_tasks)
-        if policy.decide(Status.NOT_FINITE, self.bad_tasks) is Decision.RAISE:
+        if self._policy.decide(Status.NOT_FINITE, self.bad_tasks) is Decision.RAISE:
             raise AdaptationDivergedError(
                 f"{self.bad_tasks} tasks diverged by round {self.round} (meta.max_bad_tasks="
-                f"{self._meta.max_bad_tasks}); lower {self.problem.remedy()}, or set"
+                f"{self._policy.max_bad_tasks}); lower {self.problem.remedy()}, or set"
                 " outer.clip_norm",
                 round=self.round,
                 tasks=bad,

@@ -79,7 +79,7 @@ class SeesHeatmaps(Protocol):
 
 @runtime_checkable
 class AcrossTime(AdaptedMethod, Protocol):
-    """An adapted method that may use the frames around: see ``evaluate.around_frames``."""
+    """An adapted method that may use the frames around: see ``samples.around_frames``."""
 
     @property
     def across_time(self) -> bool:

@@ -69,7 +69,7 @@ def _cameras_with_images(sequence: PanopticSequence, *, named: bool) -> Rig:
     if not there:
         raise DataError(
             f"{sequence.directory} holds no images of its cameras; put them at"
-            " hdImgs/<camera>/<camera>_<frame, 8 digits>.jpg (see the README)",
+            " hdImgs/<camera>/<camera>_<frame, 8 digits>.jpg (see docs/usage.md)",
             path=str(sequence.directory),
         )
     if missing and named:

@@ -25,14 +25,16 @@ class RecordingRow:
         read: Reads ``data.sequence`` for the joints of a backbone, and checks it.
         images: (folder, ``source`` of a manifest) -> where the images are that shards were made of;
             None where the folder holds another recording, or none.
+        reads: Paths of the settings that it reads, beside those that every format does.
     """
 
     read: Callable[[DataConfig, Skeleton], Recording]
     images: Callable[[str, Mapping[str, Any]], ImagePath | None]
+    reads: tuple[str, ...] = ()
 
 
 RECORDINGS: dict[str, RecordingRow] = {
-    "panoptic": RecordingRow(read_panoptic_recording, panoptic_images),
+    "panoptic": RecordingRow(read_panoptic_recording, panoptic_images, reads=("data.camera_type",)),
 }
 
 

@@ -35,7 +35,7 @@ from metafuse_ray.runs.adapt_plus import PlusAdaptation, plus_adaptation
 from metafuse_ray.runs.job import job
 from metafuse_ray.runs.other_recording import open_test_shards
 from metafuse_ray.runs.outputs import check_apart, start_run
-from metafuse_ray.runs.reads import JUDGED, LABELLED, SHARDS
+from metafuse_ray.runs.reads import JUDGED, LABELLED, SHARDS, of_method
 from metafuse_ray.runs.rig_choice import choose_rig
 from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.runs.weights import fold_path, load_weights
@@ -55,12 +55,14 @@ _ALONE = Choice(0.0, 1.0, 1.0, float("nan"), float("nan"))
 def _reads(config: RunConfig) -> set[str]:
     name = config.adapt.method or _usual(config.weights)
     row = METHODS.get(name, METHODS["MetaFuse"])
-    own = {"adapt.method", "adapt.cameras", "adapt.frames", f"weights.{row.name}"}
+    own = {"adapt.method", "adapt.cameras", "adapt.frames", *of_method(row), *LABELLED}
     if row.calibration == "optional":
         own.add("adapt.calibration")
+    else:
+        own.remove("samples.unlabelled_frames")
     if config.adapt.cameras is None:
         own |= {"evaluate.views", "evaluate.rigs"}
-    return {*own, *SHARDS, *LABELLED, *JUDGED, *row.reads, "seed", "data.sequence",
+    return {*own, *SHARDS, *JUDGED, "seed", "data.sequence",
             "output.dir", "cluster.threads"}  # fmt: skip
 
 

@@ -14,7 +14,6 @@ from metafuse_ray.benchmark.cells import Cell
 from metafuse_ray.benchmark.rig_task import make_task
 from metafuse_ray.benchmark.rigs import labelled_rows, unlabelled_rows
 from metafuse_ray.benchmark.settings import Calibration
-from metafuse_ray.config.section import replaced
 from metafuse_ray.methods.interface import RigTask
 from metafuse_ray.methods.plus.method import PlusMethod, PlusRig
 from metafuse_ray.methods.plus.stored_rig import StoredPlusRig
@@ -55,8 +54,7 @@ def plus_adaptation(
     frames = settings.frames
     given: Calibration = "exact" if settings.calibration == "given" else "none"
     task = make_task(
-        # A lab's labels are what they are: noise is for benchmarks.
-        replaced(samples, label_noise_px=0.0),
+        samples,
         seed,
         shards,
         cameras,

@@ -30,7 +30,7 @@ from metafuse_ray.runs.data_sets import DataSet, open_data_sets
 from metafuse_ray.runs.evaluate_resume import finished_cells, run_facts
 from metafuse_ray.runs.job import job
 from metafuse_ray.runs.outputs import check_apart, start_run
-from metafuse_ray.runs.reads import JUDGED, LABELLED, SHARDS, actors
+from metafuse_ray.runs.reads import JUDGED, LABELLED, SHARDS, actors, of_method
 from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.runs.weights import run_here
 from metafuse_ray.storage.files import atomic_file
@@ -46,18 +46,28 @@ _PUBLISH_EVERY_S = 60.0
 
 def _reads(config: RunConfig) -> set[str]:
     """Return what the methods of any of the data sets read, too."""
-    evaluate = [f"evaluate.{name}" for name in vars(config.evaluate) if name != "data_sets"]
-    read = {
-        *("seed", "weights", "checkpoint.resume", "output.dir", "evaluate.data_sets", *evaluate),
-        *(*SHARDS, *LABELLED, *JUDGED, "samples.label_noise_px", "data.sequence"),
-        *actors(config),
-    } - {"data.fold"}
     sets = (config.evaluate.data_sets or {}).values()
     methods = [
         *config.evaluate.methods,
         *(name for one in sets for name in one.get("evaluate.methods", ())),
     ]
-    return read.union(*(METHODS[name].reads for name in methods if name in METHODS))
+    rows = [METHODS[name] for name in methods if name in METHODS]
+    cells = ["data_sets", "methods", "labelled_frames", "rigs", "views", "seeds", "positions"]
+    if any(row.costly for row in rows):
+        cells += ["costly_labelled_frames", "costly_seeds"]
+    if any(row.calibration in ("required", "optional") for row in rows):
+        cells.append("calibrations")
+    if any(row.labels == "optional" and row.calibration != "never" for row in rows):
+        cells.append("calibrated_labelled_frames")
+    read = {
+        *("seed", "checkpoint.resume", "output.dir", *(f"evaluate.{name}" for name in cells)),
+        *(*SHARDS, *LABELLED, *JUDGED, *actors(config)),
+    } - {"data.fold"}
+    if any(row.labels != "never" for row in rows):
+        read.add("samples.label_noise_px")
+    if any(row.drawn for row in rows):
+        read.add("data.sequence")
+    return read.union(*(of_method(row) for row in rows))
 
 
 @job(_reads, resumes=True)
@@ -182,14 +192,14 @@ def _repeated(results: list[CellResult]) -> list[CellResult]:
 
 
 def _description(one: DataSet) -> dict[str, Any]:
-    manifest, config = one.shards.manifest, one.config
+    manifest, tree = one.shards.manifest, config_tree(one.config)
     return {
         "shards": manifest.source,
         "test": one.test_shards.manifest.source,
         "grid": manifest.grid,
         "train_cameras": manifest.train_cameras,
         "test_cameras": manifest.test_cameras,
-        "views": config.evaluate.views,
-        "folds": config.data.folds,
-        "label_noise_px": config.samples.label_noise_px,
+        "views": tree["evaluate"]["views"],
+        "folds": tree["data"]["folds"],
+        "label_noise_px": tree["samples"]["label_noise_px"],
     }

@@ -47,6 +47,8 @@ from metafuse_ray.meta.weights_file import (
     weights_path,
 )
 from metafuse_ray.methods.table import PROBLEMS
+from metafuse_ray.reports.plots import learning_figure, save_figure
+from metafuse_ray.reports.report import read_metrics
 from metafuse_ray.runs.job import job
 from metafuse_ray.runs.outputs import (
     CONFIG_FILE,
@@ -63,11 +65,13 @@ from metafuse_ray.storage.location import join
 from metafuse_ray.storage.working_folder import WorkingFolder, working_folder
 
 _log = logging.getLogger(__name__)
+CURVES_FILE = "learning_curves.png"
 _OWNED = re.compile(
     "|".join(
         (
             re.escape(CONFIG_FILE),
             re.escape(METRICS_FILE),
+            re.escape(CURVES_FILE),
             rf"{EVENTS_FOLDER}/{EVENTS_PATTERN.replace('.', '[.]').replace('*', '[^/]*')}",
             rf"{FINAL_FOLDER}/{re.escape(MODEL_FILE)}",
             rf"{CHECKPOINT_FOLDER}/round_\d{{6,}}/"
@@ -94,7 +98,7 @@ def _reads(config: RunConfig) -> tuple[str, ...]:
 
 @job(_reads, resumes=True)
 def meta_train(config: RunConfig) -> str:
-    """Run the outer loop and leave ``final/model.safetensors`` and ``metrics.jsonl``.
+    """Run the outer loop; leave ``final/model.safetensors``, ``metrics.jsonl`` and its picture.
 
     ``problem.kind`` says what is learned: MetaFuse over camera pairs (Algorithm 1), or MetaFuse+
     over whole rigs. With ``checkpoint.resume`` it goes on from the newest whole checkpoint of the
@@ -128,7 +132,7 @@ def meta_train(config: RunConfig) -> str:
                 pool,
                 config.meta,
                 config.outer,
-                judge_every=config.held_out.every,
+                judge_every=config.held_out.every if problem.held_out() else 0,
                 rounds=rounds,
             )
             _begin(trainer, run, checkpoint)
@@ -142,7 +146,9 @@ def meta_train(config: RunConfig) -> str:
             trainer.fit(rounds)
             with atomic_file(run / FINAL_FOLDER / MODEL_FILE) as path:
                 path.write_bytes(model_bytes(trainer, origin))
+        save_figure(learning_figure(read_metrics(run / METRICS_FILE)), run / CURVES_FILE)
     _log.info("weights: %s", join(config.output.dir, f"{FINAL_FOLDER}/{MODEL_FILE}"))
+    _log.info("curves: %s", join(config.output.dir, CURVES_FILE))
     return config.output.dir
 
 

@@ -23,7 +23,7 @@ from metafuse_ray.progress import track
 from metafuse_ray.recordings.heatmap_worker import CropJob, HeatmapWorker, ImageCrops
 from metafuse_ray.recordings.labels import ProjectedLabels, box_scale, cube_side, project_labels
 from metafuse_ray.recordings.recording import Recording
-from metafuse_ray.recordings.table import read_recording
+from metafuse_ray.recordings.table import RECORDINGS, read_recording
 from metafuse_ray.runs.job import job
 from metafuse_ray.runs.reads import WRITTEN, actors
 from metafuse_ray.runs.settings import RunConfig
@@ -37,8 +37,15 @@ _log = logging.getLogger(__name__)
 
 
 def _reads(config: RunConfig) -> tuple[str, ...]:
-    recording = ("data.sequence", "data.format", "data.camera_type", "data.train_frame_share")
-    return (*WRITTEN, *recording, "backbone", *actors(config))
+    recording = ("data.sequence", "data.format", "data.train_frame_share", "backbone.batch_size")
+    form = RECORDINGS.get(config.data.format)
+    of_form = () if form is None else form.reads
+    return (*WRITTEN, *recording, *of_form, *_reads_of_backbone(config), *actors(config))
+
+
+def _reads_of_backbone(config: RunConfig) -> tuple[str, ...]:
+    row = BACKBONES.get(config.backbone.name)
+    return ("backbone.name", *(() if row is None else row.reads))
 
 
 @job(_reads)
@@ -72,7 +79,7 @@ def prepare(config: RunConfig) -> str:
     return config.data.shards
 
 
-@job(lambda _: ("backbone.name", "backbone.file", "backbone.cache_dir"))
+@job(_reads_of_backbone)
 def fetch_backbone(config: RunConfig) -> Path:
     """Fetch the weights of the backbone into the cache, or verify those that are there."""
     row = chosen(BACKBONES, config.backbone.name, "backbone.name")
@@ -176,8 +183,14 @@ def _source(data: DataConfig, recording: Recording, backbone: PoseBackbone) -> d
         "sequence": recording.name,
         # Where pictures of an evaluation find the images again.
         "directory": str(Path(data.sequence or "").resolve()),
-        "camera_type": data.camera_type,
+        **_of_format(data),
         "image_size": sorted(sizes),
         "backbone": {"name": backbone.name, "sha256": backbone.digest},
         "labels": "3D poses of the recording, projected",
     }
+
+
+def _of_format(data: DataConfig) -> dict[str, Any]:
+    """Return the settings that this format alone reads, by which it finds its images again."""
+    names = [path.partition(".")[2] for path in RECORDINGS[data.format].reads]
+    return {name: getattr(data, name) for name in names}

@@ -7,6 +7,7 @@ from importlib import import_module
 
 from metafuse_ray.config.job import Job, covers
 from metafuse_ray.config.section import idle_settings, replaced
+from metafuse_ray.methods.row import MethodRow
 from metafuse_ray.methods.table import METHODS, PROBLEMS
 from metafuse_ray.runs.settings import RunConfig
 
@@ -21,7 +22,7 @@ WRITTEN = (
 )
 """Of shards that are written."""
 LABELLED = ("samples.label_clips", "samples.label_order", "samples.unlabelled_frames")
-"""Which samples a rig may know."""
+"""Which samples a method may know of a rig."""
 JUDGED = (
     *("samples.look_ahead", "samples.around_frames", "samples.test_frames", "data.test_shards"),
     "triangulate.inlier_px",
@@ -39,6 +40,11 @@ def actors(config: RunConfig) -> tuple[str, ...]:
             *("backend", "address", "actors", "cpus_per_actor", "gpus_per_actor", "threads"),
         )
     )
+
+
+def of_method(row: MethodRow) -> set[str]:
+    """Return what a method reads, and what says which weights it starts from."""
+    return {*row.reads, *([] if row.problem is None else [f"weights.{row.name}"])}
 
 
 def refused(
@@ -108,7 +114,7 @@ def _of_another_kind(
 
 def _of_another_method(name: str, config: RunConfig, path: str) -> str | None:
     """A setting that this job reads for other methods."""
-    readers = [row.name for row in METHODS.values() if covers(row.reads, path)]
+    readers = [row.name for row in METHODS.values() if covers(of_method(row), path)]
     if name not in ("evaluate", "adapt") or not readers:
         return None
     key = "evaluate.methods" if name == "evaluate" else "adapt.method"

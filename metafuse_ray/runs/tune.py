@@ -85,7 +85,7 @@ def tune(config: RunConfig) -> Path:
     shards = open_shards(config.data)
     sweep = plan_sweep(config)
     tree, digest = config_tree(config), shards.manifest.digest
-    _open_folder(sweep, tree, digest)
+    _open_folder(sweep, tree, digest, resume=config.checkpoint.resume)
     if not _is_done(sweep):
         search(sweep)
     document = plain(_document(sweep, tree, shards, sweep.store.all()))
@@ -112,9 +112,9 @@ def plan_sweep(config: RunConfig) -> Sweep:
     if not is_uri(config.data.shards):
         there = str(Path(config.data.shards).resolve())
         config = replaced(config, data=replaced(config.data, shards=there))
-    searched = PROBLEMS[config.problem.kind].searched
-    own = own_settings(config_tree(config), searched)
-    space = search_space(searched, own, config.tune.ranges)
+    row = PROBLEMS[config.problem.kind]
+    own = own_settings(config_tree(config), row.searched)
+    space = search_space(row.searched, own, config.tune.ranges)
     largest = {one.name: int(one.high) for one in space if one.integer}
     problem, _ = build_trial(config, {**own, **largest})
     if not problem.held_out():
@@ -126,7 +126,7 @@ def plan_sweep(config: RunConfig) -> Sweep:
     _log.info("%s; judged on %d tasks of held-out cameras", problem.describe(),
               len(problem.held_out()))  # fmt: skip
     return Sweep(
-        build=partial(build_trial, config),
+        build=partial(build_trial, config, row=row),
         space=space,
         own=own,
         shards=(config.data.shards, config.data.cache_dir),
@@ -146,10 +146,10 @@ def _is_done(sweep: Sweep) -> bool:
     return len(done) >= sweep.tune.trials and any(trial.settings == sweep.own for trial in done)
 
 
-def _open_folder(sweep: Sweep, tree: Mapping[str, Any], digest: str) -> None:
+def _open_folder(sweep: Sweep, tree: Mapping[str, Any], digest: str, *, resume: bool) -> None:
     """Begin a sweep's folder, or check that the one that is there may go on."""
     path = sweep.folder / SWEEP_FILE
-    if path.is_file() and not tree["checkpoint"]["resume"]:
+    if path.is_file() and not resume:
         raise ConfigError(
             f"output.dir: {sweep.folder} holds a sweep; go on with it by --resume, or choose"
             " another folder",
@@ -267,7 +267,7 @@ def _final_weights(sweep: Sweep, trial: Trial) -> Weights:
 
 def _best(config: RunConfig, document: Mapping[str, Any]) -> RunConfig:
     """Return the configuration with the chosen settings, for a run of its own."""
-    chosen = document["trials"][document["chosen"] - 1]
+    chosen = next(one for one in document["trials"] if one["number"] == document["chosen"])
     folder = str(Path(config.output.dir) / "best")
     return replaced(
         with_settings(config, chosen["settings"]),

@@ -30,6 +30,10 @@ class SamplesConfig:
     test_frames: PositiveInt = 400
     """Test samples a rig at the most, evenly spaced in time."""
 
+    def idle(self) -> dict[str, str]:
+        """Say which fields have no effect; see `metafuse_ray.config.section.section`."""
+        return {} if self.look_ahead else {"around_frames": "samples.look_ahead=true"}
+
 
 @section
 class TriangulateConfig:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,7 +103,10 @@ class TrialStore:
         """Return the trial with these settings; write a new one where there was none."""
         trial = self.read(settings)
         if trial is None:
-            trial = Trial(1 + len(self.all()), dict(settings))
+            # Not one more than there are: the folder of an earlier one may have been removed.
+            taken = {other.number for other in self.all()}
+            number = next(number for number in count(1) if number not in taken)
+            trial = Trial(number, dict(settings))
             self.write(trial)
         return trial
 

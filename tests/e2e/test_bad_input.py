@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from metafuse_ray.backbones.blazepose import FILE_NAME, cache_folder
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import BackboneConfig
+from metafuse_ray.backbones.settings import BackboneConfig
 from metafuse_ray.meta.checkpoint import read_checkpoint
 from metafuse_ray.runs.meta_train import meta_train
+from metafuse_ray.runs.settings import load_config
 from metafuse_ray.shards.shards import ShardSet
 from metafuse_ray.storage.sealed_json import seal, unseal
 from tests.support.jobs import TINY_DOME, copy_shards, left_in, run_job
@@ -22,10 +22,16 @@ from tests.support.panoptic import BODY, body_entry, write_recording
 from tests.support.rigs import random_rig
 
 IN_PROCESS = "cluster.backend=in_process"
-TRAIN = ("episode.shots=4", "meta.rounds=60", "meta.meta_batch_size=1", "checkpoint.every=20")
+OF_KIND = {
+    "metafuse": ("problem.kind=metafuse", "episode.shots=4"),
+    "plus": ("problem.kind=plus", "problem.rigs=4"),
+}
+ROUNDS = ("meta.rounds=60", "meta.meta_batch_size=1", "checkpoint.every=20")
+TRAIN = (*OF_KIND["metafuse"], *ROUNDS)
+RIG = ("evaluate.views=3", "evaluate.rigs=1", "evaluate.labelled_frames=[6]", IN_PROCESS)
 EVALUATE = (
-    *("evaluate.methods=[No-Fusion, NaiveFuse ridge]", "evaluate.views=3", "evaluate.rigs=1"),
-    *("evaluate.labelled_frames=[6]", "adapt.folds=2", "adapt.ridges=[1]", IN_PROCESS),
+    *("evaluate.methods=[No-Fusion, NaiveFuse ridge]", "choose.folds=2", "ridge.regularisers=[1]"),
+    *RIG,
 )
 
 needs_backbone = pytest.mark.skipif(
@@ -108,7 +114,7 @@ def test_too_few_frames(tiny_shards: Path, tmp_path: Path) -> None:
     error = run_job(
         "meta_train",
         *(f"data.shards={tiny_shards}", f"output.dir={tmp_path / 'o'}", IN_PROCESS),
-        *("meta.tasks=pairs", "episode.shots=30"),
+        "episode.shots=30",
     ).error
     assert "episode.shots=30 needs 60" in error
     assert "set episode.shots to" in error
@@ -116,7 +122,10 @@ def test_too_few_frames(tiny_shards: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
-def test_cameras_that_were_trained_on(tiny_shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "method"), [("metafuse", "MetaFuse"), ("plus", "MetaFuse+")])
+def test_cameras_that_were_trained_on(
+    tiny_shards: Path, tmp_path: Path, kind: str, method: str
+) -> None:
     manifest = ShardSet.open(tiny_shards).manifest
     shards = copy_shards(tiny_shards, tmp_path / "s")
     path = shards / "manifest.json"
@@ -125,12 +134,12 @@ def test_cameras_that_were_trained_on(tiny_shards: Path, tmp_path: Path) -> None
     tree |= {"train_cameras": test, "test_cameras": train}
     path.write_text(seal(tree))
     run = f"{tmp_path / 'run'}"
-    settings = (*TRAIN, "meta.rounds=1", IN_PROCESS)
+    settings = (*OF_KIND[kind], "meta.rounds=1", IN_PROCESS)
     meta_train(load_config(None, [f"data.shards={shards}", f"output.dir={run}", *settings]))
     error = run_job(
         "evaluate",
-        *(f"data.shards={tiny_shards}", f"output.dir={tmp_path / 'o'}", *EVALUATE),
-        *(f"evaluate.checkpoint={run}", "evaluate.methods=[MetaFuse+]"),
+        *(f"data.shards={tiny_shards}", f"output.dir={tmp_path / 'o'}", *RIG),
+        *(f"weights.{method}={run}", f"evaluate.methods=[{method}]"),
     ).error
     assert f"{run} was trained on {', '.join(test)}, test cameras of {tiny_shards}" in error
     assert not (tmp_path / "o").exists()
@@ -147,8 +156,8 @@ def test_a_hostile_file_of_settings_or_weights(tiny_shards: Path, tmp_path: Path
     mark.rmdir()  # it does what it is made for
     error = run_job(
         "evaluate",
-        *(f"data.shards={tiny_shards}", f"output.dir={tmp_path / 'o'}", *EVALUATE),
-        *(f"evaluate.checkpoint={weights}", "evaluate.methods=[MetaFuse]"),
+        *(f"data.shards={tiny_shards}", f"output.dir={tmp_path / 'o'}", *RIG),
+        *(f"weights.MetaFuse={weights}", "evaluate.methods=[MetaFuse]"),
     ).error
     assert f"{weights} is damaged" in error
     assert not mark.exists()
@@ -260,13 +269,19 @@ def test_simulate_on_a_full_disk(tiny_disk: Path) -> None:
     assert list(tiny_disk.iterdir()) == []
 
 
-@pytest.mark.parametrize("free_kib", [0, 8, 20, 40])
-def test_meta_train_on_a_full_disk(tiny_shards: Path, tiny_disk: Path, free_kib: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "free_kib"),
+    [("metafuse", 20), ("metafuse", 40), *(("plus", free_kib) for free_kib in (0, 8, 20, 40))],
+)
+def test_meta_train_on_a_full_disk(
+    tiny_shards: Path, tiny_disk: Path, kind: str, free_kib: int
+) -> None:
     # What fills up differs: the settings, events, metrics, a checkpoint, the next one.
     (tiny_disk / "filler").write_bytes(b"x" * 1024 * (64 - free_kib))
     run = tiny_disk / "run"
     error = run_job(
-        "meta_train", f"data.shards={tiny_shards}", f"output.dir={run}", *TRAIN, IN_PROCESS
+        "meta_train",
+        *(f"data.shards={tiny_shards}", f"output.dir={run}", *OF_KIND[kind], *ROUNDS, IN_PROCESS),
     ).error
     assert f"writing {run}" in error
     assert "No space left on device; free space" in error

@@ -13,17 +13,34 @@ import pytest
 from safetensors.numpy import load_file
 
 from metafuse_ray.backbones.blazepose import FILE_NAME, cache_folder
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import BackboneConfig
+from metafuse_ray.backbones.settings import BackboneConfig
 from metafuse_ray.methods.plus.weights import START
+from metafuse_ray.runs.settings import load_config
 from metafuse_ray.shards.shards import ShardSet
 from tests.support.jobs import TINY_DOME, left_in, run_job, succeed
 
 METHODS = (
-    *("No-Fusion", "NaiveFuse", "NaiveFuse ridge", "Affine", "Robust triangulation", "MetaFuse+"),
+    *("No-Fusion", "NaiveFuse", "NaiveFuse ridge", "Affine", "MetaFuse", "Robust triangulation"),
+    "MetaFuse+",
 )
-TRAIN = ("meta.rounds=3", "meta.rigs=4", "meta.meta_batch_size=2")
-QUICK = ("adapt.steps=[0, 5]", "adapt.folds=2", "adapt.naive_epochs=3", "adapt.ridges=[1, 10]")
+TRAIN = {
+    kind: (*settings, "meta.rounds=3", "meta.meta_batch_size=2")
+    for kind, settings in {
+        "metafuse": ("problem.kind=metafuse", "episode.shots=4"),
+        "plus": ("problem.kind=plus", "problem.rigs=4"),
+    }.items()
+}
+SHAPES = {
+    "metafuse": {"omega": (16, 16), "theta": (256, 2, 3)},
+    "plus": {"scalars": (len(START),), "offsets": (17, 3)},
+}
+QUICK = (
+    *("fine_tune.steps=[0, 5]", "choose.folds=2", "naive_fuse.epochs=3"),
+    "ridge.regularisers=[1, 10]",
+)
+
+DEMO_PLUS = ("problem.kind=plus", "problem.rigs=16", "meta.rounds=20")
+"""What `make demo` trains MetaFuse+ with."""
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -44,47 +61,52 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     folder = tmp_path_factory.mktemp("chain")
     shards = f"data.shards={folder / 'shards'}"
     succeed("simulate", shards, *TINY_DOME)
-    succeed(
-        "meta_train",
-        *(shards, f"output.dir={folder / 'run'}", *TRAIN),
-        *("cluster.actors=2", "checkpoint.every=2"),
-    )
+    for kind, train in TRAIN.items():
+        succeed(
+            "meta_train",
+            *(shards, f"output.dir={folder / kind}", *train),
+            *("cluster.actors=2", "checkpoint.every=2"),
+        )
     ended = succeed(
         "evaluate",
-        *(shards, f"evaluate.checkpoint={folder / 'run'}", f"output.dir={folder / 'results'}"),
+        *(shards, f"output.dir={folder / 'results'}"),
+        *(f"weights.MetaFuse={folder / 'metafuse'}", f"weights.MetaFuse+={folder / 'plus'}"),
         *("evaluate.views=3", "evaluate.rigs=1", "evaluate.labelled_frames=[6]"),
-        *("evaluate.test_frames=12", "cluster.backend=in_process", *QUICK),
+        *("samples.test_frames=12", "cluster.backend=in_process", *QUICK),
         timeout_s=300,
     )
     return Chain(folder, ended.out)
 
 
-def test_meta_train_leaves_weights_metrics_and_checkpoints(chain: Chain) -> None:
-    run = chain.folder / "run"
+@pytest.mark.parametrize("kind", list(TRAIN))
+def test_meta_train_leaves_weights_metrics_and_checkpoints(chain: Chain, kind: str) -> None:
+    run = chain.folder / kind
     weights = load_file(run / "final" / "model.safetensors")
-    assert {name: value.shape for name, value in weights.items()} == {
-        "scalars": (len(START),),
-        "offsets": (17, 3),
-    }
+    assert {name: value.shape for name, value in weights.items()} == SHAPES[kind]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == [1, 2, 3]
     assert all(np.isfinite(line["query_loss"]) for line in lines)
     kept = load_file(run / "checkpoints" / "round_000002" / "model.safetensors")
-    assert not np.array_equal(kept["offsets"], weights["offsets"])
-    assert load_config(run / "config.resolved.yaml").meta.rounds == 3
+    for name, value in weights.items():
+        assert not np.array_equal(kept[name], value)
+    config = load_config(run / "config.resolved.yaml")
+    assert (config.meta.rounds, config.problem.kind) == (3, kind)
     assert len(list((run / "tensorboard").iterdir())) == 1
     assert not [name for name in left_in(chain.folder) if "partial" in name]
 
 
-def test_the_same_job_in_process_gives_the_same_weights(chain: Chain, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", list(TRAIN))
+def test_the_same_job_in_process_gives_the_same_weights(
+    chain: Chain, tmp_path: Path, kind: str
+) -> None:
     succeed(
         "meta_train",
-        *(f"data.shards={chain.folder / 'shards'}", f"output.dir={tmp_path}", *TRAIN),
+        *(f"data.shards={chain.folder / 'shards'}", f"output.dir={tmp_path}", *TRAIN[kind]),
         "cluster.backend=in_process",
     )
     one, other = (
         (run / "final" / "model.safetensors").read_bytes()
-        for run in (tmp_path, chain.folder / "run")
+        for run in (tmp_path, chain.folder / kind)
     )
     assert one == other
 
@@ -162,12 +184,16 @@ def test_prepare_turns_real_images_into_shards(shared_data: Path, tmp_path: Path
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="the demo is made for two cores")
 def test_the_demo_shows_metafuse_plus_ahead(tmp_path: Path) -> None:
     """`make demo` in other folders: on held-out cameras and motions, without calibration."""
-    shards = f"data.shards={tmp_path / 'shards'}"
-    run, results = tmp_path / "train", tmp_path / "evaluate"
+    shards, results = f"data.shards={tmp_path / 'shards'}", tmp_path / "evaluate"
+    metafuse, plus = tmp_path / "metafuse", tmp_path / "plus"
     for name, *overrides in (
         ("simulate",),
-        ("meta_train", f"output.dir={run}"),
-        ("evaluate", f"evaluate.checkpoint={run}", f"output.dir={results}"),
+        ("meta_train", f"output.dir={metafuse}"),
+        ("meta_train", f"output.dir={plus}", *DEMO_PLUS),
+        (
+            *("evaluate", f"weights.MetaFuse={metafuse}", f"weights.MetaFuse+={plus}"),
+            f"output.dir={results}",
+        ),
     ):
         ended = run_job(name, shards, *overrides, config="demo.yaml", timeout_s=900)
         assert ended.code == 0, ended.err

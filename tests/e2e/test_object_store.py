@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 HERE = "cluster.backend=in_process"
 TRAIN = (
-    *("output.dir=run", "meta.rigs=4", "meta.meta_batch_size=2", "checkpoint.every=1"),
-    "checkpoint.keep=1",
+    *("output.dir=run", "problem.kind=plus", "problem.rigs=4", "meta.meta_batch_size=2"),
+    *("checkpoint.every=1", "checkpoint.keep=1"),
 )
 
 
@@ -46,9 +46,9 @@ def test_from_simulation_to_results(s3: S3Server, bucket: str, tmp_path: Path) -
     assert _without_events(store.names()) == _without_events(names)
 
     ended = succeed(
-        *("evaluate", *stored, "evaluate.checkpoint=run", "output.dir=results"),
+        *("evaluate", *stored, "weights.MetaFuse+=run", "output.dir=results"),
         *("evaluate.views=3", "evaluate.rigs=1", "evaluate.labelled_frames=[6]"),
-        *("evaluate.methods=[No-Fusion, MetaFuse+]", "evaluate.test_frames=12"),
+        *("evaluate.methods=[No-Fusion, MetaFuse+]", "samples.test_frames=12"),
         HERE,
     )
     assert f"Pictures in {join(bucket, 'lab/results')}" in ended.out

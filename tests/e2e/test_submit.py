@@ -17,14 +17,13 @@ from tests.support.jobs import ROOT, TINY_DOME, Ended, left_in
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 TRAIN = (
-    *("meta.rigs=4", "meta.meta_batch_size=2", "meta.log_every=1", "checkpoint.every=2"),
-    *("output.dir=run", "output.tensorboard=false"),
+    *("problem.kind=plus", "problem.rigs=4", "meta.meta_batch_size=2", "meta.log_every=1"),
+    *("checkpoint.every=2", "output.dir=run", "output.tensorboard=false"),
 )
 SWEEP = (
-    *("episode.shots=4", "meta.meta_batch_size=2", "meta.log_every=1", "checkpoint.every=2"),
-    *("output.dir=sweep", "output.tensorboard=false", "model.operator=torch"),
+    *("episode.shots=4", "meta.meta_batch_size=2", "output.dir=sweep", "model.operator=torch"),
 )
-RIG = ("evaluate.checkpoint=run", "evaluate.views=3")
+RIG = ("weights.MetaFuse+=run", "evaluate.views=3")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def test_evaluate(trained: Ended, head: Head, shared: Path) -> None:
     ended = succeed(
         *(head, shared, "evaluate", *RIG, "output.dir=results", "evaluate.rigs=1"),
         *("evaluate.methods=[No-Fusion, MetaFuse+]", "evaluate.labelled_frames=[6]"),
-        *("evaluate.test_frames=12", "cluster.actors=1"),
+        *("samples.test_frames=12", "cluster.actors=1"),
     )
     # MetaFuse+ with the exact calibration and without one.
     assert "evaluate (cells): 3 of 3" in ended.out
@@ -103,8 +102,8 @@ def test_adapt(trained: Ended, head: Head, shared: Path) -> None:
 def test_tune(head: Head, shared: Path) -> None:
     ended = succeed(
         *(head, shared, "tune", *SWEEP, "meta.rounds=2", "tune.trials=2"),
-        *("tune.first_rung=1", "tune.held_out_cameras=2", "tune.labelled_frames=5"),
-        *("tune.query_frames=10", "tune.final_draws=1", "tune.inner_lr=[1, 3]"),
+        *("tune.first_rung=1", "held_out.cameras=2", "held_out.labelled_frames=5"),
+        *("held_out.query_frames=10", "tune.final_draws=1", "tune.ranges={inner.lr: [1, 3]}"),
         *("cluster.actors=1", "cluster.cpus_per_actor=0.9"),
     )
     assert "best" in ended.out

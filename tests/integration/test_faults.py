@@ -1,4 +1,5 @@
-"""Faults, each caused for real, change no bit of the weights. Real Ray, one session for all."""
+"""Faults, each caused for real, change no bit of the weights of either problem. Real Ray, one
+session for all."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,21 @@ import pytest
 import ray
 
 from metafuse_ray.cluster import pool as pool_module
-from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.cluster.runtime import ensure_ray
-from metafuse_ray.config.schema import ClusterConfig, RunConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.errors import AdaptationDivergedError, ShardFormatError, WorkerFailedError
-from metafuse_ray.meta.pool import InProcessPool
-from metafuse_ray.meta.tasks import MakeWorker, Weights
+from metafuse_ray.meta.tasks import Weights
 from metafuse_ray.meta.trainer import RoundRecord
-from metafuse_ray.methods.metafuse.worker import TaskWorker
+from metafuse_ray.runs.settings import RunConfig
 from metafuse_ray.shards.shards import ShardSet
-from tests.support.meta_training import assert_same, pairs_of, settings, train
+from tests.support.meta_training import (
+    assert_learned,
+    assert_same,
+    both_problems,
+    settings,
+    train_by_actors,
+    train_here,
+)
 from tests.support.workers import (
     BuggyWorker,
     DivergingWorker,
@@ -39,7 +45,6 @@ from tests.support.workers import (
 )
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
-Trained = tuple[Weights, list[RoundRecord]]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,17 +54,9 @@ def _ray() -> Iterator[None]:
 
 
 def trained_here(config: RunConfig, rounds: int) -> Weights:
-    weights, _ = train(config, InProcessPool(config, pairs_of(config)), rounds)
+    weights, _ = train_here(config, rounds)
+    assert_learned(weights, config)
     return weights
-
-
-def trained_by_actors(
-    config: RunConfig,
-    rounds: int,
-    make_worker: MakeWorker = TaskWorker,
-    after: Callable[[RoundRecord], None] = lambda record: None,
-) -> Trained:
-    return train(config, RayTaskPool(config, pairs_of(config), make_worker), rounds, after)
 
 
 def starts(diary: Path) -> int:
@@ -102,14 +99,15 @@ class Killer:
 
 
 @pytest.mark.timeout(900)
+@both_problems
 def test_ten_kills_in_a_hundred_rounds(
-    tiny_shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_shards: Path, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = settings(tiny_shards, "cluster.actors=3")
+    config = settings(tiny_shards, kind, "cluster.actors=3")
     expected = trained_here(config, 100)
     killer = Killer(tmp_path, kills=10, rounds=100)
     worker = functools.partial(RecordingWorker, tmp_path)
-    found, records = trained_by_actors(config, 100, worker, killer)
+    found, records = train_by_actors(config, 100, worker, killer)
     killer.join()
     assert_same(found, expected)
     assert len(killer.killed) == 10
@@ -123,15 +121,18 @@ def test_ten_kills_in_a_hundred_rounds(
     assert records[-1].actors >= 1
 
 
-def test_an_actor_slowed_ten_times_holds_nobody_up(tiny_shards: Path, tmp_path: Path) -> None:
-    config = settings(tiny_shards, "cluster.actors=3", "meta.meta_batch_size=4")
+@both_problems
+def test_an_actor_slowed_ten_times_holds_nobody_up(
+    tiny_shards: Path, kind: str, tmp_path: Path
+) -> None:
+    config = settings(tiny_shards, kind, "cluster.actors=3", "meta.meta_batch_size=4")
     expected = trained_here(config, 12)
     seconds = {}
     for slowed in (False, True):
         diary = tmp_path / str(slowed)
         diary.mkdir()
         worker = functools.partial(PacedWorker, diary, 0.15, slowed)
-        found, records = trained_by_actors(config, 12, worker)
+        found, records = train_by_actors(config, 12, worker)
         assert_same(found, expected)
         seconds[slowed] = sum(record.seconds for record in records)
         assert (sum(record.reissued for record in records) > 0) or not slowed
@@ -139,10 +140,11 @@ def test_an_actor_slowed_ten_times_holds_nobody_up(tiny_shards: Path, tmp_path: 
     print(f"undisturbed {seconds[False]:.1f} s, one of three slowed {seconds[True]:.1f} s")  # noqa: T201
 
 
+@both_problems
 def test_a_frozen_actor_is_gone_round_and_its_late_results_are_dropped(
-    tiny_shards: Path, tmp_path: Path
+    tiny_shards: Path, kind: str, tmp_path: Path
 ) -> None:
-    config = settings(tiny_shards, "cluster.actors=2")
+    config = settings(tiny_shards, kind, "cluster.actors=2")
     frozen: list[int] = []
 
     def freeze(record: RoundRecord) -> None:
@@ -153,22 +155,22 @@ def test_a_frozen_actor_is_gone_round_and_its_late_results_are_dropped(
             os.kill(frozen[0], signal.SIGCONT)
 
     worker = functools.partial(RecordingWorker, tmp_path)
-    found, records = trained_by_actors(config, 8, worker, freeze)
+    found, records = train_by_actors(config, 8, worker, freeze)
     assert_same(found, trained_here(config, 8))
     assert records[2].reissued == 1
     assert sum(record.replaced for record in records) == 0
 
 
 def test_a_task_that_kills_every_actor_ends_the_run(tiny_shards: Path) -> None:
-    config = settings(tiny_shards, "cluster.actors=2", "cluster.max_retries=1")
+    config = settings(tiny_shards, "metafuse", "cluster.actors=2", "cluster.max_retries=1")
     with pytest.raises(WorkerFailedError, match=r"again and again.*cluster\.actors"):
-        trained_by_actors(config, 3, FatalTaskWorker)
+        train_by_actors(config, 3, FatalTaskWorker)
 
 
 def test_a_bug_ends_the_run_at_once_with_its_traceback(tiny_shards: Path) -> None:
-    config = settings(tiny_shards, "cluster.actors=1")
+    config = settings(tiny_shards, "metafuse", "cluster.actors=1")
     with pytest.raises(ZeroDivisionError, match="in run"):
-        trained_by_actors(config, 3, BuggyWorker)
+        train_by_actors(config, 3, BuggyWorker)
 
 
 def is_lost(reference: ray.ObjectRef) -> bool:
@@ -188,9 +190,12 @@ class _Owner:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_lost_weights_are_put_again(tiny_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@both_problems
+def test_lost_weights_are_put_again(
+    tiny_shards: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # An object is lost with the process that put it: here another one than the driver.
-    config = settings(tiny_shards, "cluster.actors=2")
+    config = settings(tiny_shards, kind, "cluster.actors=2")
     real, lost = ray.put, []
 
     def put(value: Any) -> ray.ObjectRef:
@@ -206,7 +211,7 @@ def test_lost_weights_are_put_again(tiny_shards: Path, monkeypatch: pytest.Monke
         return lost[0]
 
     monkeypatch.setattr(pool_module.ray, "put", put)
-    found, records = trained_by_actors(config, 2)
+    found, records = train_by_actors(config, 2)
     assert len(lost) == 1
     assert_same(found, trained_here(config, 2))
     assert 1 <= records[0].retries <= 2
@@ -225,9 +230,10 @@ def spoil(shards: Path) -> Path:
     return path
 
 
-def test_a_shard_that_turns_corrupt_is_named(tiny_shards: Path, tmp_path: Path) -> None:
+@both_problems
+def test_a_shard_that_turns_corrupt_is_named(tiny_shards: Path, kind: str, tmp_path: Path) -> None:
     shards = shutil.copytree(tiny_shards, tmp_path / "shards")
-    config = settings(shards, "cluster.actors=2")
+    config = settings(shards, kind, "cluster.actors=2")
     spoilt: list[Path] = []
 
     def after(record: RoundRecord) -> None:
@@ -235,40 +241,44 @@ def test_a_shard_that_turns_corrupt_is_named(tiny_shards: Path, tmp_path: Path) 
             spoilt.append(spoil(shards))
 
     with pytest.raises(ShardFormatError, match="bytes were altered") as caught:
-        trained_by_actors(config, 10, after=after)
+        train_by_actors(config, 10, after=after)
     assert caught.value.path == str(spoilt[0])
 
 
+@both_problems
 def test_a_task_moves_to_where_the_copy_of_its_shard_is_whole(
-    tiny_shards: Path, tmp_path: Path
+    tiny_shards: Path, kind: str, tmp_path: Path
 ) -> None:
     copies = [shutil.copytree(tiny_shards, tmp_path / name) for name in ("first", "others")]
-    config = settings(tiny_shards, "cluster.actors=2")
+    config = settings(tiny_shards, kind, "cluster.actors=2")
 
     def after(record: RoundRecord) -> None:
         if record.round == 2:
             spoil(copies[0])
 
     worker = functools.partial(OwnCopyWorker, tmp_path, *copies)
-    found, records = trained_by_actors(config, 6, worker, after)
+    found, records = train_by_actors(config, 6, worker, after)
     assert_same(found, trained_here(config, 6))
     assert records[0].retries == records[1].retries == 0
     assert sum(record.retries for record in records) >= 1
 
 
+@both_problems
 def test_a_loss_that_is_not_finite_is_left_out_until_there_are_too_many(
     tiny_shards: Path,
+    kind: str,
 ) -> None:
-    config = settings(tiny_shards, "cluster.actors=2", "meta.max_bad_tasks=3")
+    config = settings(tiny_shards, kind, "cluster.actors=2", "meta.max_bad_tasks=3")
     records: list[RoundRecord] = []
     with pytest.raises(AdaptationDivergedError, match="4 tasks diverged"):
-        trained_by_actors(config, 10, DivergingWorker, records.append)
+        train_by_actors(config, 10, DivergingWorker, records.append)
     assert [record.bad_tasks for record in records] == [1, 1, 1]
     assert all(record.query_loss < 1e6 for record in records)
 
 
-def test_an_actor_joins_a_run_that_goes_on(tiny_shards: Path, tmp_path: Path) -> None:
-    config = settings(tiny_shards, "cluster.actors=1", "cluster.max_actors=2")
+@both_problems
+def test_an_actor_joins_a_run_that_goes_on(tiny_shards: Path, kind: str, tmp_path: Path) -> None:
+    config = settings(tiny_shards, kind, "cluster.actors=1", "cluster.max_actors=2")
     counts: list[int] = []
 
     def after(record: RoundRecord) -> None:
@@ -277,7 +287,7 @@ def test_an_actor_joins_a_run_that_goes_on(tiny_shards: Path, tmp_path: Path) ->
             time.sleep(1.0)  # it takes seconds to start, and a minute on a busy machine
 
     worker = functools.partial(RecordingWorker, tmp_path)
-    found, _ = trained_by_actors(config, 60, worker, after)
+    found, _ = train_by_actors(config, 60, worker, after)
     assert_same(found, trained_here(config, 60))
     assert counts[0] == 1
     assert counts[-1] == 2

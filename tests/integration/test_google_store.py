@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import StorageError
 from metafuse_ray.runs.meta_train import meta_train
+from metafuse_ray.runs.settings import RunConfig, load_config
 from metafuse_ray.runs.simulate import simulate
 from metafuse_ray.storage.location import join
 from metafuse_ray.storage.store import Store
@@ -74,7 +73,7 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_a_folder(
 
     def config(shards: str | Path, run: str | Path, *more: str) -> RunConfig:
         places = (f"data.shards={shards}", f"output.dir={run}", f"data.cache_dir={tmp_path / 'c'}")
-        train = ("meta.tasks=pairs", "episode.shots=4", "meta.meta_batch_size=1")
+        train = ("episode.shots=4", "meta.meta_batch_size=1", "held_out.cameras=0")
         how = ("cluster.backend=in_process", "checkpoint.every=1")
         return load_config(None, [*places, *train, *how, *tiny_settings, *more])
 

@@ -1,4 +1,5 @@
-"""Groups of actors change no bit of the weights, and outlive their group actor. Real Ray."""
+"""Groups of actors change no bit of the weights of either problem, and outlive their group actor.
+Real Ray."""
 
 from __future__ import annotations
 
@@ -6,63 +7,66 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ray
 
 from metafuse_ray.cluster.groups import GroupedPool
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.meta.pool import RoundCounts, TaskPool
 from metafuse_ray.meta.reduce import Reducer
-from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
-from metafuse_ray.meta.trainer import MetaTrainer
-from tests.support.emulated import DrawnGradients
-from tests.support.meta import PAIRS, random_start
+from metafuse_ray.meta.settings import MetaConfig, OuterConfig
+from metafuse_ray.meta.tasks import Task, Weights, do_task
+from metafuse_ray.meta.trainer import MetaTrainer, RoundRecord
+from tests.support.emulated import DrawnProblem
+from tests.support.meta_training import assert_same, both_problems, figures
 
 ROUNDS = 3
+META = MetaConfig(meta_batch_size=11)
+OUTER = OuterConfig(clip_norm=5.0)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+Trained = tuple[Weights, list[RoundRecord]]
 
 
 class HerePool:
     """The tasks in this process."""
 
-    def __init__(self, config: RunConfig) -> None:
-        self.worker = DrawnGradients(config)
-        self.counts = RoundCounts()
+    counts = RoundCounts()
 
-    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[MetaGradient]:
-        return [self.worker.run(weights, task) for task in tasks]
+    def __init__(self, problem: DrawnProblem) -> None:
+        self.worker = problem.worker("cpu")
+
+    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list:
+        return [do_task(self.worker, weights, task) for task in tasks]
 
     def close(self) -> None:
         pass
 
 
-def config(*overrides: str) -> RunConfig:
-    return load_config(
-        None, ["meta.meta_batch_size=11", "outer.clip_norm=5", "outer.lr=0.1", *overrides]
+def train(kind: str, pool: TaskPool | Reducer) -> Trained:
+    records: list[RoundRecord] = []
+    trainer = MetaTrainer(
+        DrawnProblem(kind), pool, META, OUTER, judge_every=2, rounds=ROUNDS, sinks=[records.append]
     )
-
-
-def train(settings: RunConfig, pool: TaskPool | Reducer) -> Weights:
-    trainer = MetaTrainer(settings, PAIRS, pool, random_start().named)
     trainer.fit(ROUNDS)
     assert trainer.bad_tasks == ROUNDS
-    return trainer.outer.weights
+    return trainer.outer.weights, records
 
 
-@pytest.fixture(scope="module")
-def expected() -> Weights:
-    weights = train(config(), HerePool(config()))
-    assert not np.array_equal(weights.arrays["theta"], random_start().theta.numpy())
-    return weights
+def expected(kind: str) -> Trained:
+    weights, records = train(kind, HerePool(DrawnProblem(kind)))
+    for name, start in DrawnProblem(kind).start().items():
+        assert (weights.arrays[name] != start.numpy()).any()
+    return weights, records
 
 
-def check(found: Weights, expected: Weights) -> None:
-    assert np.array_equal(found.arrays["omega"], expected.arrays["omega"])
-    assert np.array_equal(found.arrays["theta"], expected.arrays["theta"])
+def check(found: Trained, kind: str) -> None:
+    weights, records = expected(kind)
+    assert_same(found[0], weights)
+    assert list(map(figures, found[1])) == list(map(figures, records))
+    assert figures(records[-1])["held_out_loss"] is not None
 
 
 @pytest.fixture(scope="module")
@@ -72,23 +76,22 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def grouped(seen: Path) -> Iterator[GroupedPool]:
-    settings = config("cluster.actors=3", "cluster.groups=2")
-    with closing(GroupedPool(settings, PAIRS, partial(DrawnGradients, seen=seen))) as pool:
+    # Work takes the form of the weights that come, so one pool serves either problem.
+    cluster, problem = ClusterConfig(actors=3, groups=2), DrawnProblem("either", seen=seen)
+    with closing(GroupedPool(problem, cluster, OUTER.clip_norm)) as pool:
         yield pool
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
+@both_problems
 def test_groups_of_unequal_size_give_the_bits_of_one_process(
-    grouped: GroupedPool, expected: Weights
+    grouped: GroupedPool, kind: str
 ) -> None:
-    check(train(config(), grouped), expected)
+    check(train(kind, grouped), kind)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
+@both_problems
 def test_a_group_actor_that_dies_in_a_round_changes_nothing(
-    grouped: GroupedPool, expected: Weights, seen: Path
+    grouped: GroupedPool, kind: str, seen: Path
 ) -> None:
     seen.unlink()
 
@@ -99,5 +102,5 @@ def test_a_group_actor_that_dies_in_a_round_changes_nothing(
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    check(train(config(), grouped), expected)
+    check(train(kind, grouped), kind)
     killer.join()

@@ -19,10 +19,15 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from metafuse_ray.cluster import runtime
-from metafuse_ray.cluster.pool import RayTaskPool
-from metafuse_ray.meta.pool import InProcessPool
 from metafuse_ray.meta.trainer import RoundRecord
-from tests.support.meta_training import assert_same, pairs_of, settings, train
+from tests.support.meta_training import (
+    assert_learned,
+    assert_same,
+    both_problems,
+    settings,
+    train_by_actors,
+    train_here,
+)
 from tests.support.workers import PacedWorker
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -61,14 +66,15 @@ def kill(node: Any) -> None:
 
 
 @pytest.mark.timeout(900)
+@both_problems
 def test_a_run_survives_the_loss_of_a_node_and_uses_the_next(
-    cluster: Cluster, tiny_shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    cluster: Cluster, tiny_shards: Path, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lost = add_node(cluster)
     # Nothing is late here: what is done twice has been interrupted.
     late_never = "cluster.straggler_factor=1e6"
     address = f"cluster.address={cluster.address}"
-    config = settings(tiny_shards, "cluster.actors=3", address, late_never)
+    config = settings(tiny_shards, kind, "cluster.actors=3", address, late_never)
     killer = threading.Timer(TASK_S / 2, kill, [lost])
     alone: list[float] = []
 
@@ -84,8 +90,9 @@ def test_a_run_survives_the_loss_of_a_node_and_uses_the_next(
 
     worker = functools.partial(PacedWorker, tmp_path, TASK_S, False)
     rounds = 60
-    found, records = train(config, RayTaskPool(config, pairs_of(config), worker), rounds, after)
-    expected, _ = train(config, InProcessPool(config, pairs_of(config)), rounds)
+    found, records = train_by_actors(config, rounds, worker, after)
+    expected, _ = train_here(config, rounds)
+    assert_learned(expected, config)
     assert_same(found, expected)
     assert len(alone) >= 3
     assert records[-1].actors == 3

@@ -12,7 +12,7 @@ import ray
 
 from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.cluster.runtime import ensure_ray
-from metafuse_ray.config.schema import ClusterConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.errors import DataError, WorkerFailedError
 
 RAY = ClusterConfig(backend="ray", actors=2)

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from metafuse_ray.backbones.blazepose import load_blazepose
+from metafuse_ray.backbones.settings import BackboneConfig
 from metafuse_ray.cluster.runtime import ensure_ray
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import BackboneConfig, ClusterConfig, RunConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.errors import BackboneError, CalibrationError, DataError, StorageError
 from metafuse_ray.geometry.crop import apply_affine
 from metafuse_ray.pose.skeleton import COCO17
 from metafuse_ray.runs.prepare import prepare
+from metafuse_ray.runs.settings import RunConfig, load_config
 from metafuse_ray.shards.shards import ShardSet
 
 DOME = (

@@ -14,7 +14,7 @@ import ray
 
 from metafuse_ray.cluster.metrics import RayMetricsSink
 from metafuse_ray.cluster.runtime import ensure_ray
-from metafuse_ray.config.schema import ClusterConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.meta.trainer import RoundRecord
 from metafuse_ray.runs.meta_train import meta_train
 from tests.support.meta_training import settings
@@ -73,7 +73,7 @@ def shown() -> set[str]:
 def test_a_training_exports_what_the_dashboard_shows(tiny_shards: Path, tmp_path: Path) -> None:
     rounds = [f"output.dir={tmp_path}", f"meta.rounds={TRAINED}", "cluster.actors=1"]
     with ensure_ray(ClusterConfig(actors=1)):
-        meta_train(settings(tiny_shards, *rounds))
+        meta_train(settings(tiny_shards, "metafuse", *rounds))
         for record in (TROUBLED, UNLIKE):
             RayMetricsSink()(record)
         deadline = time.monotonic() + 120

@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from metafuse_ray.cluster.runtime import ensure_ray
-from metafuse_ray.config.schema import ClusterConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.errors import ConfigError
 
 

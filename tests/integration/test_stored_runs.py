@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import CheckpointError, ConfigError, StorageError
 from metafuse_ray.export.adapted_rig import load_adapted_rig
 from metafuse_ray.runs.adapt import adapt
 from metafuse_ray.runs.evaluate import evaluate
 from metafuse_ray.runs.meta_train import meta_train
+from metafuse_ray.runs.settings import RunConfig, load_config
 from metafuse_ray.runs.tune import tune
 from metafuse_ray.storage.location import join
 from metafuse_ray.storage.store import Store
@@ -37,7 +36,7 @@ def config(shards: Path, run: Path | str, *more: str) -> RunConfig:
         [
             *(f"data.shards={shards}", f"output.dir={run}", "cluster.backend=in_process"),
             *("episode.shots=4", "meta.meta_batch_size=1", "checkpoint.every=2", "meta.rounds=6"),
-            *("meta.tasks=pairs", "checkpoint.keep=2", "outer.lr=0.01", *more),
+            *("checkpoint.keep=2", "outer.lr=0.01", *more),
         ],
     )
 
@@ -177,17 +176,17 @@ def test_evaluate_and_adapt_take_weights_from_a_store_and_leave_results_there(
 ) -> None:
     run = join(bucket, "run")
     settings = (
-        *("meta.rounds=2", "evaluate.views=3", "evaluate.rigs=1", "evaluate.test_frames=6"),
+        *("meta.rounds=2", "evaluate.views=3", "evaluate.rigs=1", "samples.test_frames=6"),
         *("evaluate.labelled_frames=[6]", "evaluate.methods=[No-Fusion, MetaFuse]"),
-        *("adapt.steps=[2]", "adapt.self_weights=[0.5]", "adapt.frames=6", "adapt.folds=2"),
+        *("fine_tune.steps=[2]", "choose.self_weights=[0.5]", "adapt.frames=6", "choose.folds=2"),
     )
     meta_train(config(tiny_shards, run, *settings))
     meta_train(config(tiny_shards, tmp_path / "run", *settings))
     here, there = tmp_path / "results", join(bucket, "results")
-    start = f"evaluate.checkpoint={run}"
+    start = f"weights.MetaFuse={run}"
     assert evaluate(config(tiny_shards, there, start, *settings)) == join(there, "results.json")
     assert f"Pictures in {there}" in capsys.readouterr().out
-    evaluate(config(tiny_shards, here, f"evaluate.checkpoint={tmp_path / 'run'}", *settings))
+    evaluate(config(tiny_shards, here, f"weights.MetaFuse={tmp_path / 'run'}", *settings))
     assert set(Store(there).names()) == {path.name for path in here.iterdir()}
     found, expected = (
         json.loads(content)["cells"]
@@ -201,7 +200,7 @@ def test_evaluate_and_adapt_take_weights_from_a_store_and_leave_results_there(
     assert len(load_adapted_rig(adapted).rig) == 3
     assert list(temporary.iterdir()) == []
     for folder in (run, join(run, "final"), join(run, _FINAL)):
-        inside = (f"evaluate.checkpoint={folder}", *settings)
+        inside = (f"weights.MetaFuse={folder}", *settings)
         with pytest.raises(ConfigError, match="is the folder of the meta-training run"):
             adapt(config(tiny_shards, run, *inside))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metafuse_ray.config.load import load_config
 from metafuse_ray.errors import ShardFormatError, StorageError
+from metafuse_ray.runs.settings import load_config
 from metafuse_ray.runs.simulate import simulate
 from metafuse_ray.shards.opening import open_shards
 from metafuse_ray.shards.shards import ShardSet
@@ -49,7 +49,7 @@ def test_shards_that_were_simulated_into_a_store_are_those_of_a_folder(
     config = load_config(None, [*settings, f"data.shards={uri}"])
     assert simulate(config) == uri
     assert list(cache.iterdir()) == []  # what was uploaded is not kept
-    here, there = ShardSet.open(tiny_shards), open_shards(config)
+    here, there = ShardSet.open(tiny_shards), open_shards(config.data)
     assert there.manifest == here.manifest
     rows = here.rows()
     for name in here.rig.names:
@@ -124,11 +124,11 @@ def test_an_upload_that_fails_is_never_taken_for_whole(
     ):
         simulate(config)
     with pytest.raises(StorageError, match="holds no shard set"):
-        open_shards(config)
+        open_shards(config.data)
     assert ShardSet.open(it.value.folder).samples  # nothing that was simulated is lost
     assert len(Store(uri).names()) == after
     simulate(config)
-    assert open_shards(config).samples
+    assert open_shards(config.data).samples
 
 
 def test_other_files_are_not_written_over(bucket: str, tmp_path: Path) -> None:

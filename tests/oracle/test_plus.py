@@ -1,9 +1,9 @@
 """MetaFuse+ against its maths written out once more, in float64 and without its code.
 
 Places, lines and points are float64 in the package too, but they start from peaks that are float32
-means of heatmap pixels: off by 2e-6 cells. Lines and triangulated points pass that on, ten times as
+means of heatmap pixels: off by 2e-6 px64. Lines and triangulated points pass that on, ten times as
 large where rays meet at a flat angle, and a hundred times where views contradict each other and
-their compromise lies far outside the crop; hence `CELLS_OFF`, and `WORLD_OFF`, as a cell is some 3
+their compromise lies far outside the crop; hence `PX64_OFF`, and `WORLD_OFF`, as a px64 is some 3
 cm of a person. Sums of trust and means of distances have no such levers. Fusion itself is float32,
 of heatmaps of height 1: what was seen is 4e-7 to 1e-6, some units in the last place; hence
 `FUSED_OFF`. The whole method fuses, moves, decodes, triangulates and decodes again, which was seen
@@ -48,7 +48,7 @@ from tests.support.plain_views import LENS_PROBES, image_from_crop
 from tests.support.rigs import FOLDING_LENS, HD_LENS, random_rig
 from tests.support.sightings import sighted
 
-CELLS_OFF, WORLD_OFF = 1e-3, 2e-3
+PX64_OFF, WORLD_OFF = 1e-3, 2e-3
 FUSED_OFF = 4e-6
 WHOLE_OFF, PX_OFF = 2e-5, 2e-4
 NO_LENS = (0.0,) * 5
@@ -154,7 +154,7 @@ def near(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
 def test_peaks_and_crops(name: str) -> None:
     found, expected = both(name)
     near(found.ideal_VB33, expected.ideal_VB33, 1e-8)
-    near(found.peaks.cells_VBJK2, expected.cells_VBJK2, 1e-5)
+    near(found.peaks.px64_VBJK2, expected.px64_VBJK2, 1e-5)
     assert np.array_equal(found.peaks.height_VBJK, expected.height_VBJK)
     assert (expected.height_VBJK[0, 1] == 0).all()
 
@@ -173,7 +173,7 @@ def test_lines_and_the_doubt_of_a_sample(name: str) -> None:
     lines, plain_lines = found.lines_VVBJK3[off_diagonal], expected.lines_VVBJK3[off_diagonal]
     # A line is the same with all signs turned.
     sign = np.sign((lines[..., :2] * plain_lines[..., :2]).sum(-1, keepdims=True))
-    near(sign * lines, plain_lines, CELLS_OFF)
+    near(sign * lines, plain_lines, PX64_OFF)
     near(found.doubt_VVB, expected.doubt_VVB, 2e-5)
 
 
@@ -195,7 +195,7 @@ def test_points_of_all_views_and_of_the_others(name: str) -> None:
     for view, without in enumerate(expected.others):
         for points, plain_points in ((found.every, expected.every), (found.others, without)):
             assert np.array_equal(points.known_VBJ[view], plain_points.known_VBJ[view])
-            near(points.cells_VBJ2[view], plain_points.cells_VBJ2[view], CELLS_OFF)
+            near(points.px64_VBJ2[view], plain_points.px64_VBJ2[view], PX64_OFF)
             near(points.support_VBJ[view], plain_points.support_BJ, 5e-6)
 
 
@@ -263,7 +263,7 @@ def test_offsets_move_what_views_see(size: float) -> None:
     (batch, rig), (found, expected) = SCENES[name](), both(name)
     offsets_J3 = size * np.random.default_rng(0).normal(size=(J, 3))
     expected_VBJ2 = plain_shift(batch, expected, rig, offsets_J3)
-    near(label_shift(batch, found, rig, offsets_J3).numpy(), expected_VBJ2, CELLS_OFF)
+    near(label_shift(batch, found, rig, offsets_J3).numpy(), expected_VBJ2, PX64_OFF)
     farthest_2 = 8 * np.array([40, 24]) / 64
     reached = (np.abs(expected_VBJ2) == farthest_2).any()
     assert reached == (size > 1)

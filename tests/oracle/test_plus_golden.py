@@ -37,7 +37,7 @@ class Golden:
     """What is to be found.
 
     Attributes:
-        doubt: Of the pairs (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3), cells.
+        doubt: Of the pairs (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3), px64.
         offsets: Of the joints of `JOINTS`, tenths of the torso.
         crop_px: Of one sample in every view, those joints.
         peak: Mean height of all fused heatmaps.

@@ -7,9 +7,11 @@ from typing import Any
 from metafuse_ray.benchmark.cells import Cell, CellResult
 from metafuse_ray.benchmark.published import PUBLISHED
 from metafuse_ray.benchmark.results import plain, rows_from_cells
-from metafuse_ray.config.schema import Method
+from metafuse_ray.benchmark.setup import Setup
+from metafuse_ray.runs.data_sets import open_data_sets
+from metafuse_ray.runs.settings import RunConfig
 
-METHODS: tuple[Method, ...] = ("No-Fusion", "NaiveFuse", "MetaFuse")
+METHODS = ("No-Fusion", "NaiveFuse", "MetaFuse")
 SIMULATED = {
     "kind": "simulated dome",
     "simulate": {"cameras": 24, "clips": 3, "frames_per_clip": 12, "people": 2},
@@ -24,8 +26,14 @@ REAL = {
 }
 
 
+def setup_of(config: RunConfig) -> Setup:
+    """Return what the benchmark needs to know of the one data set of a run, as `evaluate` does."""
+    (data_set,) = open_data_sets(config)
+    return data_set.setup
+
+
 def cell_result(
-    method: Method,
+    method: str,
     rig: str,
     frames: int,
     average: float,

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from metafuse_ray.methods.metafuse.fit import fit_by_steps
-from metafuse_ray.methods.metafuse.fusion import NaiveFuse
 from metafuse_ray.methods.metafuse.fusion_methods import adam
+from metafuse_ray.methods.rivals.naive_fuse import NaiveFuse
 from metafuse_ray.samples.episodes import FusionBatch
 
 

@@ -1,6 +1,6 @@
 """Joint offsets in the body's frame once more, joint by joint and in float64.
 
-Shapes: V views, B samples, J joints, K modes, H rows, W columns. Lengths are cells, 1/64 of a crop.
+Shapes: V views, B samples, J joints, K modes, H rows, W columns. Lengths are px64, 1/64 of a crop.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.pose.skeleton import Skeleton
 from metafuse_ray.samples.rig_batch import RigBatch
 from tests.support.plain_evidence import PlainEvidence
-from tests.support.plain_views import CELLS, ideal_px, met, seen_at
+from tests.support.plain_views import PX64, ideal_px, met, seen_at
 
 OFFSET_UNIT = 0.1  # torso lengths
 GROSS_OFFSET = 4.0
@@ -99,8 +99,8 @@ def plain_shift(
         before, known = seen_at(rig.cameras[v], evidence.ideal_VB33[v, b], evidence.world_BJ3[b, j])
         after, still = seen_at(rig.cameras[v], evidence.ideal_VB33[v, b], moved_3)
         if known and still:
-            cells_2 = (after - before).clip(-FARTHEST, FARTHEST)
-            shift_VBJ2[v, b, j] = cells_2 * [width / CELLS, height / CELLS]
+            px64_2 = (after - before).clip(-FARTHEST, FARTHEST)
+            shift_VBJ2[v, b, j] = px64_2 * [width / PX64, height / PX64]
     return shift_VBJ2
 
 

@@ -1,6 +1,6 @@
 """MetaFuse+ once more, as its maths is worded and without its code: loops, in float64.
 
-Shapes: V views, B samples, J joints, K modes, H rows, W columns. Lengths are cells, 1/64 of a crop.
+Shapes: V views, B samples, J joints, K modes, H rows, W columns. Lengths are px64, 1/64 of a crop.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tests.support.plain_evidence import (
 from tests.support.plain_offsets import moved, plain_shift
 from tests.support.plain_time import plain_steadied
 from tests.support.plain_views import (
-    CELLS,
-    cells_of,
+    PX64,
     highest_peak,
-    ideal_from_cells,
+    ideal_from_px64,
     ideal_px,
     met_robustly,
+    px64_of,
     seen_at,
 )
 
@@ -71,7 +71,7 @@ class PlainFusion:
         return self._by_shape("own", v, b, j), map_HW / peak
 
     def _lines(self, v: int, b: int, j: int) -> list[tuple[float, np.ndarray]]:
-        x_HW, y_HW = grid_cells(self.batch)
+        x_HW, y_HW = grid_px64(self.batch)
         voices = []
         for source in range(len(self.doubt_VV)):
             if source == v or self.evidence.height_VBJK[source, b, :, 0].max() == 0:
@@ -107,7 +107,7 @@ class PlainFusion:
                 weight *= peak ** self.scalars[f"{name}_peak"]
                 weight *= self._faded("point", doubt, miss)
                 sigma = self._sigma("point", doubt, miss)
-                voices.append((weight, bell(self.batch, points.cells_VBJ2[v, b, j], sigma)))
+                voices.append((weight, bell(self.batch, points.px64_VBJ2[v, b, j], sigma)))
         return voices
 
     def _by_shape(self, name: str, v: int, b: int, j: int) -> float:
@@ -132,17 +132,17 @@ class PlainFusion:
         return np.sqrt(sure**2 + (slope * doubt) ** 2 + (slope_now * now) ** 2)
 
 
-def grid_cells(batch: RigBatch) -> tuple[np.ndarray, np.ndarray]:
+def grid_px64(batch: RigBatch) -> tuple[np.ndarray, np.ndarray]:
     """Where the grid's pixels are, x and y (H, W)."""
     height, width = batch.heatmaps_VBJhw.shape[-2:]
     rows_HW, columns_HW = np.indices((height, width))
-    cells_HW2 = cells_of(np.stack([columns_HW, rows_HW], -1), (height, width))
-    return cells_HW2[..., 0], cells_HW2[..., 1]
+    px64_HW2 = px64_of(np.stack([columns_HW, rows_HW], -1), (height, width))
+    return px64_HW2[..., 0], px64_HW2[..., 1]
 
 
-def bell(batch: RigBatch, cells_2: np.ndarray, sigma: float) -> np.ndarray:
-    x_HW, y_HW = grid_cells(batch)
-    return np.exp(-((x_HW - cells_2[0]) ** 2 + (y_HW - cells_2[1]) ** 2) / (2 * sigma**2))
+def bell(batch: RigBatch, px64_2: np.ndarray, sigma: float) -> np.ndarray:
+    x_HW, y_HW = grid_px64(batch)
+    return np.exp(-((x_HW - px64_2[0]) ** 2 + (y_HW - px64_2[1]) ** 2) / (2 * sigma**2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,10 +174,10 @@ class PlainPlus:
             return fused_VBJHW
         for v, b, j in product(*map(range, fused_VBJHW.shape[:3])):
             camera, crop_23 = self.rig.cameras[v], batch.crop_from_image_VB23[v, b]
-            ideal_33 = ideal_from_cells(camera, crop_23, batch.crop_px)
-            cells_2, known = seen_at(camera, ideal_33, steady.points_BJ3[b, j])
+            ideal_33 = ideal_from_px64(camera, crop_23, batch.crop_px)
+            px64_2, known = seen_at(camera, ideal_33, steady.points_BJ3[b, j])
             if known:
-                voice_HW = steady.weight * bell(batch, cells_2, AROUND_SIGMA)
+                voice_HW = steady.weight * bell(batch, px64_2, AROUND_SIGMA)
                 fused_VBJHW[v, b, j] = (fused_VBJHW[v, b, j] + voice_HW) / (1 + steady.weight)
         return fused_VBJHW
 
@@ -203,7 +203,7 @@ class PlainPlus:
                     trust_V[v] = height**2 * bool(np.isfinite(ideal_V2[v]).all())
                     trust_BJ[b, j] += height**2
                 crop_23 = batch.crop_from_image_VB23[v, b]
-                reach_V[v] = INLIER * batch.crop_px / CELLS / np.linalg.norm(crop_23[0, :2])
+                reach_V[v] = INLIER * batch.crop_px / PX64 / np.linalg.norm(crop_23[0, :2])
             points_BJ3[b, j] = met_robustly(self.rig, ideal_V2, trust_V, reach_V)
         return points_BJ3, trust_BJ
 

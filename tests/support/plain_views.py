@@ -1,6 +1,6 @@
 """Peaks, crops, lines and triangulation once more, one point at a time and in float64.
 
-Shapes: V views, B samples, J joints, K modes, H rows, W columns. Lengths are cells, 1/64 of a crop.
+Shapes: V views, B samples, J joints, K modes, H rows, W columns. Lengths are px64, 1/64 of a crop.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from metafuse_ray.geometry.camera import Camera
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.samples.rig_batch import RigBatch
 
-CELLS = 64
+PX64 = 64
 MODES = 2
 APART = 6 / 64
 FAR = 1e3
@@ -58,10 +58,10 @@ def modes(map_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(places), np.array(heights)
 
 
-def cells_of(px: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Heatmap pixels (x, y) of a grid (h, w) in cells: pixel areas are aligned."""
+def px64_of(px: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Heatmap pixels (x, y) of a grid (h, w) in px64: pixel areas are aligned."""
     height, width = grid
-    return (px + 0.5) * np.array([CELLS / width, CELLS / height]) - 0.5
+    return (px + 0.5) * np.array([PX64 / width, PX64 / height]) - 0.5
 
 
 def image_from_crop(crop_from_image_23: np.ndarray, crop_2: np.ndarray) -> np.ndarray:
@@ -69,16 +69,16 @@ def image_from_crop(crop_from_image_23: np.ndarray, crop_2: np.ndarray) -> np.nd
     return np.linalg.solve(crop_from_image_23[:, :2], crop_2 - crop_from_image_23[:, 2])
 
 
-def ideal_from_cells(camera: Camera, crop_from_image_23: np.ndarray, crop_px: int) -> np.ndarray:
-    """The affine (3, 3) from cells to ideal pixels that fits nine points of the crop best."""
-    cells, image = [], []
+def ideal_from_px64(camera: Camera, crop_from_image_23: np.ndarray, crop_px: int) -> np.ndarray:
+    """The affine (3, 3) from px64 to ideal pixels that fits nine points of the crop best."""
+    px64, image = [], []
     for share in np.array(LENS_PROBES):
-        cells.append([*(share * CELLS - 0.5), 1.0])
+        px64.append([*(share * PX64 - 0.5), 1.0])
         image.append(image_from_crop(crop_from_image_23, share * crop_px - 0.5))
     ideal = camera.undistort(np.array(image))
     if not np.isfinite(ideal).all():  # beyond the lens model: as if there were no lens
         ideal = np.array(image)
-    affine_32 = np.linalg.lstsq(np.array(cells), ideal, rcond=None)[0]
+    affine_32 = np.linalg.lstsq(np.array(px64), ideal, rcond=None)[0]
     return np.vstack([affine_32.T, [0, 0, 1]])
 
 
@@ -96,7 +96,7 @@ def mapped(matrix_33: np.ndarray, point_2: np.ndarray) -> np.ndarray:
 
 
 def seen_at(camera: Camera, ideal_33: np.ndarray, world_3: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Cells where a camera should see a point, and whether it can: known, and before it."""
+    """The px64 where a camera should see a point, and whether it can: known, and before it."""
     in_camera_3 = camera.R @ world_3 + camera.t
     if not (np.isfinite(world_3).all() and in_camera_3[2] > 0):
         return np.full(2, FAR), False
@@ -107,7 +107,7 @@ def seen_at(camera: Camera, ideal_33: np.ndarray, world_3: np.ndarray) -> tuple[
 def line_of(
     target: Camera, source: Camera, target_33: np.ndarray, source_ideal_2: np.ndarray
 ) -> np.ndarray:
-    """The line (a, b, c), of unit normal, in the target's cells on which a source's pixel lies.
+    """The line (a, b, c), of unit normal, in the target's px64 on which a source's pixel lies.
 
     It joins the images of the source's centre and of the far end of its ray.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.pose.skeleton import COCO17
 from metafuse_ray.shards.blocks import CameraBlock, SampleBlock
-from metafuse_ray.shards.shards import ShardWriter
+from metafuse_ray.shards.writer import ShardWriter
 from tests.support.rigs import random_rig
 
 JOINTS = len(COCO17)

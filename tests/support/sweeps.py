@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from metafuse_ray.config.load import config_tree, load_config
-from metafuse_ray.tuning.search_space import ALPHA, BETA, SHOTS, search_space
+from metafuse_ray.config.load import config_tree
+from metafuse_ray.methods.table import METAFUSE, PLUS
+from metafuse_ray.runs.settings import load_config
+from metafuse_ray.tuning.search_space import search_space
 from metafuse_ray.tuning.trials import Score, Trial
 from tests.support.evaluation import SIMULATED
 
+ALPHA, BETA, SHOTS = "inner.lr", "outer.lr", "episode.shots"
 SETTINGS = {ALPHA: 3.0, BETA: 0.0005, SHOTS: 16}
+SPACE = search_space(METAFUSE.searched, SETTINGS, None)
 
 
 def scores(*values: tuple[int, float | None, float]) -> tuple[Score, ...]:
@@ -33,7 +37,7 @@ def document(gain: float | None = 0.8, metric: str = "jdr") -> dict[str, Any]:
     config = load_config(None, ["tune.trials=4", f"tune.metric={metric}"])
     return {
         "trials": [asdict(trial) for trial in trials()],
-        "space": [asdict(one) for one in search_space(config)],
+        "space": [asdict(one) for one in SPACE],
         "rungs": [15, 60],
         "metric": metric,
         "defaults": 1,
@@ -50,8 +54,19 @@ def document(gain: float | None = 0.8, metric: str = "jdr") -> dict[str, Any]:
         "data": {
             "shards": SIMULATED,
             "grid": [32, 32],
-            "held_out_pairs": ["a<-b", "b<-a"],
-            "train_pairs": 132,
+            "held_out": ["a b", "b a"],
+            "tasks": 132,
         },
         "config": config_tree(config),
+    }
+
+
+def document_of_two() -> dict[str, Any]:
+    """Return the same of a sweep over the two step sizes of MetaFuse+."""
+    own = {"problem.lr": 0.03, "problem.lr_offsets": 0.05}
+    found = document()
+    space = [asdict(one) for one in search_space(PLUS.searched, own, None)]
+    return found | {
+        "space": space,
+        "trials": [{**trial, "settings": own} for trial in found["trials"]],
     }

@@ -1,29 +1,74 @@
-"""Workers that do the real work, and cause real faults in their actors."""
+"""Workers that do the real work of a problem, and cause real faults in their actors."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from metafuse_ray.config.schema import RunConfig
-from metafuse_ray.meta.tasks import MetaGradient, Task, Weights
-from metafuse_ray.methods.metafuse.worker import TaskWorker
+from metafuse_ray.config.section import replaced
+from metafuse_ray.meta.problem import Problem
+from metafuse_ray.meta.tasks import (
+    Cameras,
+    HeldOutTask,
+    Judgement,
+    MetaGradient,
+    Task,
+    Weights,
+    Worker,
+)
+
+MakeWorker = Callable[[Any, str], Worker]
+"""Problem, device -> a worker."""
 
 
-class RecordingWorker(TaskWorker):
+@dataclass(frozen=True)
+class Disturbed:
+    """A problem with workers of another kind; in all else the one within."""
+
+    within: Problem
+    make_worker: MakeWorker
+
+    def worker(self, device: str) -> Worker:
+        return self.make_worker(self.within, device)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("within", "make_worker"):  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.within, name)
+
+
+class RealWorker:
+    """Does the work of a problem, as its own worker does it."""
+
+    def __init__(self, problem: Problem, device: str) -> None:
+        self._worker = problem.worker(device)
+
+    def open(self, cameras: Cameras) -> None:
+        self._worker.open(cameras)
+
+    def run(self, weights: Weights, task: Task) -> MetaGradient:
+        return self._worker.run(weights, task)
+
+    def judge(self, weights: Weights, task: HeldOutTask) -> Judgement:
+        return self._worker.judge(weights, task)
+
+
+class RecordingWorker(RealWorker):
     """Writes down its process and the tasks that it starts.
 
     Args:
         diary: A folder; bind it with `functools.partial`.
     """
 
-    def __init__(self, diary: Path, config: RunConfig, device: str) -> None:
-        super().__init__(config, device)
+    def __init__(self, diary: Path, problem: Problem, device: str) -> None:
+        super().__init__(problem, device)
         self.diary = diary
         _note(diary / "processes", str(os.getpid()))
 
@@ -42,9 +87,9 @@ class PacedWorker(RecordingWorker):
     """
 
     def __init__(
-        self, diary: Path, seconds: float, slowed: bool, config: RunConfig, device: str
+        self, diary: Path, seconds: float, slowed: bool, problem: Problem, device: str
     ) -> None:
-        super().__init__(diary, config, device)
+        super().__init__(diary, problem, device)
         self.seconds = 10 * seconds if slowed and first_to_claim(diary / "slow") else seconds
 
     def run(self, weights: Weights, task: Task) -> MetaGradient:
@@ -55,7 +100,7 @@ class PacedWorker(RecordingWorker):
         return result
 
 
-class FatalTaskWorker(TaskWorker):
+class FatalTaskWorker(RealWorker):
     """Dies of one task, in any actor."""
 
     def run(self, weights: Weights, task: Task) -> MetaGradient:
@@ -65,7 +110,7 @@ class FatalTaskWorker(TaskWorker):
         return super().run(weights, task)
 
 
-class BuggyWorker(TaskWorker):
+class BuggyWorker(RealWorker):
     """Has a bug."""
 
     def run(self, weights: Weights, task: Task) -> MetaGradient:
@@ -73,25 +118,24 @@ class BuggyWorker(TaskWorker):
         return super().run(weights, replace(task, index=1 // (1 - task.index)))
 
 
-class DivergingWorker(TaskWorker):
+class DivergingWorker(RealWorker):
     """Overflows in the second task of every round."""
 
     def run(self, weights: Weights, task: Task) -> MetaGradient:
         """Do the task."""
-        omega = weights.arrays["omega"] * (1e30 if task.index == 1 else 1)
-        arrays = {**weights.arrays, "omega": omega.astype(np.float32)}
-        return super().run(Weights(arrays), task)
+        scale = 1e30 if task.index == 1 else 1
+        first = next(iter(weights.arrays))  # omega, or the scalars
+        array = (weights.arrays[first] * scale).astype(np.float32)
+        return super().run(Weights({**weights.arrays, first: array}), task)
 
 
 class OwnCopyWorker(RecordingWorker):
     """Reads the shards of the node's own disk: the first actor one copy, others another."""
 
-    def __init__(
-        self, diary: Path, first: Path, others: Path, config: RunConfig, device: str
-    ) -> None:
+    def __init__(self, diary: Path, first: Path, others: Path, problem: Any, device: str) -> None:
         shards = first if first_to_claim(diary / "claimed") else others
-        data = replace(config.data, shards=str(shards))
-        super().__init__(diary, replace(config, data=data), device)
+        data = replaced(problem.data, shards=str(shards))
+        super().__init__(diary, replace(problem, data=data), device)
 
 
 def first_to_claim(path: Path) -> bool:

@@ -34,8 +34,9 @@ def test_importing_the_package_pulls_in_neither_ray_nor_higher() -> None:
     assert not loaded & {"ray", "higher"}
 
 
-def test_the_configuration_loads_without_ray_torch_or_higher() -> None:
-    loaded = modules_after("import metafuse_ray.config.load")
+@pytest.mark.parametrize("module", ["load", "paths", "job"])
+def test_the_configuration_loads_without_ray_torch_or_higher(module: str) -> None:
+    loaded = modules_after(f"import metafuse_ray.config.{module}")
     assert not loaded & {"ray", "higher", "torch"}
 
 
@@ -56,7 +57,7 @@ def test_a_job_is_thin(job: Path) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("metafuse_ray")
     }
-    assert "metafuse_ray.config.load" in ours
-    others = ours - {"metafuse_ray.config.load"}
+    assert "metafuse_ray.config.job" in ours
+    others = ours - {"metafuse_ray.config.job"}
     assert len(others) == 1
     assert all(name.startswith("metafuse_ray.runs") for name in others if name)

@@ -94,9 +94,10 @@ class PlusProblem:
     def _episodes(self) -> tuple[RigEpisodes, RigEpisodes]:
         """Episodes of training rigs, and of those that weights are judged on."""
         shards, held_out = open_shards(self.data), self.judging
-        judged = replaced(
-            self.problem, labels=held_out.labelled_frames, queries=held_out.query_frames
-        )
+        judged = self.problem
+        if held_out.cameras != 0:
+            sizes = {"labels": held_out.labelled_frames, "queries": held_out.query_frames}
+            judged = replaced(judged, **sizes)
         return (
             RigEpisodes(shards, self.problem, self.seed),
             RigEpisodes(shards, judged, self.seed),

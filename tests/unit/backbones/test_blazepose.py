@@ -13,7 +13,7 @@ import pytest
 from metafuse_ray.backbones import blazepose
 from metafuse_ray.backbones.backbone import input_from_image
 from metafuse_ray.backbones.blazepose import SHA256, BlazePose, load_blazepose, weights_file
-from metafuse_ray.config.schema import BackboneConfig
+from metafuse_ray.backbones.settings import BackboneConfig
 from metafuse_ray.errors import BackboneError
 from metafuse_ray.recordings.images import read_image, sample_crops
 

@@ -13,21 +13,23 @@ from metafuse_ray.benchmark.cells import CellWorker
 from metafuse_ray.benchmark.judged_samples import JudgedSamples
 from metafuse_ray.benchmark.rig_task import make_task
 from metafuse_ray.benchmark.rigs import rows_around
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.benchmark.setup import Setup
+from metafuse_ray.config.section import replaced
 from metafuse_ray.methods.interface import NO_RIG
 from metafuse_ray.methods.plus.method import PlusRig
 from metafuse_ray.methods.plus.rig_calibration import calibrate_rig
 from metafuse_ray.methods.plus.weights import PlusWeights
 from metafuse_ray.runs.evaluate import together
+from metafuse_ray.runs.settings import load_config
 from metafuse_ray.samples.rig_batch import load_rig_batch, rig_rows
 from metafuse_ray.shards.blocks import TEST
 from metafuse_ray.shards.shards import ShardSet
+from tests.support.evaluation import setup_of
 
 
 @pytest.fixture
-def config(tiny_shards: Path) -> RunConfig:
-    return load_config(
+def setup(tiny_shards: Path) -> Setup:
+    config = load_config(
         None,
         [
             *(f"data.shards={tiny_shards}", "evaluate.views=3", "evaluate.rigs=1"),
@@ -35,13 +37,14 @@ def config(tiny_shards: Path) -> RunConfig:
             "evaluate.methods=[No-Fusion, Robust triangulation, MetaFuse+, MetaFuse+ hand-set]",
         ],
     )
+    return setup_of(config)
 
 
-def test_no_truth_is_in_what_a_method_is_handed(config: RunConfig) -> None:
-    shards = ShardSet.open(config.data.shards)
+def test_no_truth_is_in_what_a_method_is_handed(setup: Setup) -> None:
+    shards = ShardSet.open(setup.data.shards)
     rig = shards.manifest.test_cameras[:3]
     test = load_rig_batch(shards, rig, np.arange(len(shards.samples.clip)))
-    task = make_task(config, shards, rig, 5, 0, "none", test)
+    task = make_task(setup.samples, setup.seed, shards, rig, 5, 0, "none", test)
     assert task.calibration is None
     assert task.labelled is not None
     assert task.asked is not None
@@ -55,8 +58,8 @@ def test_no_truth_is_in_what_a_method_is_handed(config: RunConfig) -> None:
 
 
 @pytest.mark.parametrize("look_ahead", [True, False])
-def test_a_method_looks_ahead_where_it_may(config: RunConfig, look_ahead: bool) -> None:
-    config = replace(config, evaluate=replace(config.evaluate, look_ahead=look_ahead))
+def test_a_method_looks_ahead_where_it_may(setup: Setup, look_ahead: bool) -> None:
+    setup = replace(setup, samples=replaced(setup.samples, look_ahead=look_ahead))
     asked = []
 
     class Watching(CellWorker):
@@ -65,16 +68,16 @@ def test_a_method_looks_ahead_where_it_may(config: RunConfig, look_ahead: bool) 
             asked.append(adapted[2].asked)
             return adapted
 
-    shards = ShardSet.open(config.data.shards)
-    cells = [cell for cell in plan_cells(config, shards, shards) if cell.method == "No-Fusion"]
-    Watching({"": config}, {})(cells)
+    shards = ShardSet.open(setup.data.shards)
+    cells = [cell for cell in plan_cells(setup, shards, shards) if cell.method == "No-Fusion"]
+    Watching({"": setup}, {})(cells)
     assert [batch is not None for batch in asked] == [look_ahead] * len(cells)
 
 
-def test_methods_with_the_same_calibration_go_together(config: RunConfig) -> None:
-    shards = ShardSet.open(config.data.shards)
-    cells = plan_cells(config, shards, shards)
-    groups = together(cells)
+def test_methods_with_the_same_calibration_go_together(setup: Setup) -> None:
+    shards = ShardSet.open(setup.data.shards)
+    cells = plan_cells(setup, shards, shards)
+    groups = together(cells, {"": setup})
     assert sorted(map(repr, cells)) == sorted(repr(cell) for group in groups for cell in group)
     pairs = [group for group in groups if len(group) > 1]
     assert pairs
@@ -85,17 +88,19 @@ def test_methods_with_the_same_calibration_go_together(config: RunConfig) -> Non
         assert len(group) > 1 or not group[0].method.startswith("MetaFuse+")
 
 
-def test_a_task_is_calibrated_once(config: RunConfig) -> None:
-    shards = ShardSet.open(config.data.shards)
+def test_a_task_is_calibrated_once(setup: Setup) -> None:
+    shards = ShardSet.open(setup.data.shards)
     rig = shards.manifest.test_cameras[:3]
-    task, other = (make_task(config, shards, rig, 0, draw, 1.0) for draw in (0, 1))
+    task, other = (
+        make_task(setup.samples, setup.seed, shards, rig, 0, draw, 1.0) for draw in (0, 1)
+    )
     assert calibrate_rig(task) is calibrate_rig(task)
     assert calibrate_rig(other) is not calibrate_rig(task)
 
 
 @pytest.mark.parametrize("most", [0, 2, 1000])
-def test_rows_around_are_of_the_same_people_and_clip(config: RunConfig, most: int) -> None:
-    shards = ShardSet.open(config.data.shards)
+def test_rows_around_are_of_the_same_people_and_clip(setup: Setup, most: int) -> None:
+    shards = ShardSet.open(setup.data.shards)
     rig = shards.manifest.test_cameras[:3]
     every = rig_rows(shards, rig, shards.rows(TEST))
     rows, samples = every[[0, 7]], shards.samples
@@ -123,10 +128,11 @@ def test_rows_around_are_of_the_same_people_and_clip(config: RunConfig, most: in
 
 
 @pytest.mark.parametrize("look_ahead", [True, False])
-def test_the_frames_around_are_used_and_hold_no_truth(config: RunConfig, look_ahead: bool) -> None:
-    shards = ShardSet.open(config.data.shards)
-    settings = replace(config.evaluate, look_ahead=look_ahead, test_frames=3)
-    samples = JudgedSamples.load(shards, shards.manifest.test_cameras[:3], settings)
+def test_the_frames_around_are_used_and_hold_no_truth(setup: Setup, look_ahead: bool) -> None:
+    shards = ShardSet.open(setup.data.shards)
+    settings = replaced(setup.samples, look_ahead=look_ahead, test_frames=3)
+    rig = shards.manifest.test_cameras[:3]
+    samples = JudgedSamples.load(shards, rig, settings, whole=False)
     assert len(samples.batch) == 3
     around = list(samples.around())
     assert bool(around) == look_ahead

@@ -23,10 +23,10 @@ from ray.exceptions import (
 from metafuse_ray.cluster import crew as crew_module
 from metafuse_ray.cluster.crew import Crew, Seat
 from metafuse_ray.cluster.room import NodeRoom
-from metafuse_ray.config.schema import ClusterConfig, RunConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.errors import ShardFormatError, WorkerFailedError
-from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.failures import FailurePolicy
+from tests.support.meta import ScriptedProblem
 
 TASKS = [(a, b) for a in "abcd" for b in "abcd" if a != b]
 RETRIES = 2
@@ -34,9 +34,8 @@ RETRIES = 2
 
 def start(**cluster: Any) -> Crew:
     """Return a crew whose actors open their shards; the one place that knows how it is made."""
-    config = RunConfig(cluster=ClusterConfig(**cluster))
-    pairs = [CameraPair(*task) for task in TASKS]
-    return Crew(config, pairs, lambda config, device: None, FailurePolicy(RETRIES))
+    problem = ScriptedProblem(pairs=tuple(TASKS), judged=())
+    return Crew(problem, ClusterConfig(**cluster), FailurePolicy(RETRIES))
 
 
 class Reference:

@@ -16,7 +16,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
 )
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from metafuse_ray.config.load import load_config
+from metafuse_ray.runs.settings import load_config
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = ROOT / "cluster.yaml"

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from metafuse_ray.cluster.room import NodeRoom, check_room, fits_another
-from metafuse_ray.config.schema import ClusterConfig
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.errors import ConfigError
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from metafuse_ray.config.load import dump_config, load_config
+from metafuse_ray.config.load import dump_config
 from metafuse_ray.errors import ConfigError
+from metafuse_ray.runs.settings import load_config
 
 
 def test_camera_names_are_names() -> None:

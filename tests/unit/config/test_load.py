@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import runpy
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from metafuse_ray.config.load import dump_config, load_config, settings
-from metafuse_ray.config.schema import RunConfig
+from metafuse_ray.config.load import dump_config
+from metafuse_ray.config.section import settings
 from metafuse_ray.errors import ConfigError
+from metafuse_ray.runs.settings import RunConfig, load_config
 
 ROOT = Path(__file__).parents[3]
-JOBS = sorted((ROOT / "jobs").glob("[!_]*.py"))
 
 
 def write(folder: Path, text: str | bytes) -> Path:
@@ -89,12 +87,12 @@ def test_every_bad_key_is_named_at_once() -> None:
         ("data.grid=[32, 32, 32]", "at most 2"),
         ("data.grid=", "list in brackets"),
         ("inner.order=third", "'second' or 'first'"),
-        ("evaluate.methods=[MetaFuze]", "'MetaFuse'"),
+        ("evaluate.methods=[MetaFuze]", "no method MetaFuze; choose from No-Fusion, NaiveFuse"),
         ("inner=3", "dictionary"),
         ("inner.lr.x=3", "number"),
         ("seed=true", "expected a number"),
         ("outer.lr=true", "expected a number"),
-        ("adapt.steps=[0, true]", "expected a number"),
+        ("fine_tune.steps=[0, true]", "expected a number"),
         ("output.dir=", "string"),
     ],
 )
@@ -117,7 +115,7 @@ def test_a_wrong_type_names_the_key_and_what_was_expected(override: str, expecte
         "data.grid=[2, 64]",
         "simulate.people=7",
         "meta.rounds=1e400",
-        "adapt.folds=1",
+        "choose.folds=1",
         "evaluate.views=1",
         "cluster.threads=100000",
         "outer.lr=1e+38",
@@ -130,6 +128,78 @@ def test_a_value_out_of_range_is_refused(override: str) -> None:
     error = refused(override)
     assert error.keys[0].startswith(key)
     assert value.strip("[]").split(",")[0].replace("1e400", "inf") in error.message
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("output.dir", "/data/exp #2"),
+        ("data.shards", "/data/rig #2"),
+        ("output.dir", "1e5"),
+        ("output.dir", "yes"),
+        ("output.dir", "null"),
+        ("output.dir", "~x"),
+        ("output.dir", "a: b"),
+        ("output.dir", "@x"),
+        ("output.dir", "[a, b]"),
+        ("output.dir", " a"),
+        ("output.dir", "'a'"),
+        ("output.dir", "a=b"),
+        ("data.sequence", "/data/take #2"),
+        ("data.sequence", "1e5"),
+        ("data.test_shards", "no"),
+        ("cluster.address", "10.0.0.1:6379"),
+        ("adapt.method", "MetaFuse+"),
+        ("root", "@x"),
+        ("weights.MetaFuse+", "/data/run #2"),
+        ("weights.MetaFuse random start", "1e5"),
+    ],
+)
+def test_text_is_taken_as_it_is_typed(key: str, text: str) -> None:
+    node: Any = load_config(None, [f"{key}={text}"])
+    for name in key.split("."):
+        node = node[name] if isinstance(node, dict) else getattr(node, name)
+    assert node == text
+
+
+def test_an_optional_text_is_emptied_by_null() -> None:
+    config = load_config(None, ["data.sequence=/a", "data.sequence=null", "adapt.method=null"])
+    assert (config.data.sequence, config.adapt.method) == (None, None)
+
+
+@pytest.mark.parametrize("key", ["data.cameras", "data.test_cameras", "adapt.cameras"])
+def test_names_in_a_list_are_taken_as_they_are_typed(key: str) -> None:
+    section, name = key.split(".")
+    config = load_config(None, [f"{key}=[1.10, 1.1, yes, 1e5, null, '#2']"])
+    assert getattr(getattr(config, section), name) == ("1.10", "1.1", "yes", "1e5", "null", "#2")
+
+
+def test_names_that_are_equal_as_numbers_stay_two() -> None:
+    assert load_config(None, ["data.cameras=[1.10, 1.1]"]).data.cameras == ("1.10", "1.1")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=3 #2",
+        "inner.lr=0.5  # alpha",
+        "meta.rounds=#2",
+        "output.tensorboard=true #",
+        "evaluate.labelled_frames=[25, 50] # few",
+        "data.grid=[32, 32]\t#small",
+        "data.cameras=[a, b] #c",
+    ],
+)
+def test_a_comment_beside_a_number_or_a_list_is_refused(override: str) -> None:
+    key, _, text = override.partition("=")
+    error = refused(override)
+    assert error.message.startswith(f"{key}: {text!r} holds a comment (#)")
+    assert error.keys == (key,)
+
+
+def test_a_comment_in_a_file_is_one(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "seed: 3  # of every draw\noutput: {dir: 'a #2'}  # b\n"))
+    assert (config.seed, config.output.dir) == (3, "a #2")
 
 
 @pytest.mark.parametrize("override", ["inner.lr", "=3", "inner.lr=[", "inner.lr={"])
@@ -204,40 +274,8 @@ def test_a_resolved_configuration_is_read_as_it_was(path: Path, tmp_path: Path) 
     assert load_config(resolved) == config
     # Plain YAML that any reader takes, with every setting in it.
     tree = yaml.safe_load(resolved.read_text())
-    assert set(tree) == {name.partition(".")[0] for name, _, _ in settings()}
+    assert set(tree) == {name.partition(".")[0] for name, _, _ in settings(RunConfig)}
 
 
 def test_every_setting_has_a_line_of_help() -> None:
-    assert [name for name, text, _ in settings() if not text.strip()] == []
-
-
-READ_BY = {
-    "adapt": {"seed", "data", "adapt", "output"},
-    "evaluate": {"seed", "data", "adapt", "evaluate", "cluster", "output"},
-    "fetch_backbone": {"backbone"},
-    "meta_train": {
-        *("seed", "data", "model", "inner", "outer", "episode", "meta"),
-        *("cluster", "checkpoint", "output"),
-    },
-    "prepare": {"seed", "data", "backbone", "cluster"},
-    "simulate": {"seed", "data", "simulate"},
-    "tune": {"seed", "data", "model", "inner", "outer", "episode", "meta", "tune", "cluster"},
-}
-
-
-@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
-def test_help_lists_the_settings_of_the_job(
-    job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", [str(job), "--help"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(job), run_name="__main__")
-    assert ended.value.code == 0
-    text = capsys.readouterr().out
-    assert "--config FILE" in text
-    listed = set(re.findall(r"^  ([a-z_.]+) = ", text, re.MULTILINE))
-    sections = {name.partition(".")[0] for name in listed}
-    assert sections >= READ_BY[job.stem]
-    expected = {name: line for name, line, _ in settings() if name.split(".")[0] in sections}
-    assert listed == set(expected)
-    assert all(" ".join(line.split()) in text for line in expected.values())
+    assert [name for name, text, _ in settings(RunConfig) if not text.strip()] == []

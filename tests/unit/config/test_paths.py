@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from metafuse_ray.config.load import config_from_tree, config_tree, load_config
+from metafuse_ray.config.load import config_tree
 from metafuse_ray.config.paths import locations, rooted
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError
+from metafuse_ray.runs.settings import RunConfig, config_from_tree, load_config
 
 SUBMITTED = {
     "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(
@@ -23,16 +23,18 @@ TRAIN = ("data", "output")
 
 def resolve(*overrides: str, environment: dict[str, str], sections=TRAIN) -> RunConfig:
     tree = config_tree(load_config(None, overrides))
-    return config_from_tree(rooted(tree, sections, environment), "a test")
+    return config_from_tree(rooted(RunConfig, tree, sections, environment), "a test")
 
 
 def test_every_setting_that_names_a_place_is_known() -> None:
-    assert set(locations()) >= {
+    tree = config_tree(load_config(None, ["weights.MetaFuse=a", "weights.MetaFuse random start=b"]))
+    found = set(locations(RunConfig, tree))
+    assert found >= {
         *("data.sequence", "data.shards", "simulate.calibration", "simulate.motion"),
-        *("backbone.file", "backbone.cache_dir", "evaluate.checkpoint", "evaluate.test_shards"),
-        "output.dir",
+        *("backbone.file", "backbone.cache_dir", "weights.MetaFuse", "data.test_shards"),
+        *("output.dir", "weights.MetaFuse random start", "data.cache_dir"),
     }
-    assert not {"root", "backbone.name", "cluster.address", "data.cameras"} & set(locations())
+    assert not {"root", "backbone.name", "cluster.address", "data.cameras", "weights"} & found
 
 
 def test_without_a_root_a_job_of_its_own_keeps_paths_as_they_are() -> None:
@@ -42,13 +44,15 @@ def test_without_a_root_a_job_of_its_own_keeps_paths_as_they_are() -> None:
 @pytest.mark.parametrize("environment", [{}, SUBMITTED])
 def test_a_root_takes_relative_paths_and_no_others(environment: dict[str, str]) -> None:
     config = resolve(
-        *("root=/mnt/a/", "data.shards=/b/shards", "evaluate.checkpoint=s3://bucket/run"),
+        *("root=/mnt/a/", "data.shards=/b/shards", "weights.MetaFuse=s3://bucket/run"),
+        "weights.MetaFuse+=runs/plus #2",
         environment=environment,
     )
     assert config.output.dir == "/mnt/a/runs/latest"
-    assert (config.data.shards, config.evaluate.checkpoint) == ("/b/shards", "s3://bucket/run")
+    assert config.data.shards == "/b/shards"
+    assert config.weights == {"MetaFuse": "s3://bucket/run", "MetaFuse+": "/mnt/a/runs/plus #2"}
     assert config.data.sequence is None
-    assert config_from_tree(rooted(config_tree(config), TRAIN, {}), "again") == config
+    assert config_from_tree(rooted(RunConfig, config_tree(config), TRAIN, {}), "again") == config
 
 
 def test_a_root_may_be_a_uri_and_come_from_the_environment() -> None:
@@ -67,7 +71,7 @@ def test_what_must_lie_on_a_disk_is_not_looked_for_at_a_uri() -> None:
     assert (config.data.sequence, config.output.dir) == ("dome", "s3://bucket/runs/latest")
     with pytest.raises(ConfigError, match=r"data\.sequence=dome: relative to the copy"):
         resolve("root=s3://bucket", "data.sequence=dome", environment=SUBMITTED)
-    for key in set(locations(local=True)):
+    for key in set(locations(RunConfig, config_tree(RunConfig()), local=True)):
         with pytest.raises(ConfigError, match=f"{key}: expected a path on this machine, not a URI"):
             load_config(None, [f"{key}=s3://bucket/there"])
 
@@ -92,6 +96,16 @@ def test_a_submitted_job_refuses_paths_in_its_copy_of_the_working_folder() -> No
     assert it.value.keys == ("data.shards", "output.dir")
     with pytest.raises(ConfigError, match="root=here: relative"):
         resolve("root=here", environment=SUBMITTED)
+
+
+def test_weights_are_refused_there_by_the_method_that_a_job_reads_them_for() -> None:
+    overrides = ("weights.MetaFuse=runs/a", "weights.MetaFuse+=runs/b")
+    with pytest.raises(ConfigError, match=r"^weights\.MetaFuse=runs/a: relative") as it:
+        resolve(*overrides, environment=SUBMITTED, sections=("weights.MetaFuse",))
+    assert it.value.keys == ("weights.MetaFuse",)
+    with pytest.raises(ConfigError, match="relative") as it:
+        resolve(*overrides, environment=SUBMITTED, sections=("weights",))
+    assert it.value.keys == ("weights.MetaFuse", "weights.MetaFuse+")
 
 
 def test_paths_that_a_job_does_not_read_do_not_stop_it() -> None:

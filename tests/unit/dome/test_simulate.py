@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from metafuse_ray.config.schema import DataConfig, SimulateConfig
+from metafuse_ray.dome.settings import SimulateConfig
 from metafuse_ray.dome.simulate import simulate
 from metafuse_ray.errors import CalibrationError
 from metafuse_ray.geometry.crop import apply_affine
 from metafuse_ray.geometry.rig import Rig
 from metafuse_ray.pose.heatmap import decode_argmax, decode_refined, heatmap_from_crop
 from metafuse_ray.pose.skeleton import COCO17
+from metafuse_ray.shards.settings import DataConfig
 
 SMALL = DataConfig(grid=(32, 32))
 

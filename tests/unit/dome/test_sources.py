@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from metafuse_ray.config.schema import SimulateConfig
 from metafuse_ray.dome.mocap import MocapMotion
 from metafuse_ray.dome.placement import place_people, push_apart
+from metafuse_ray.dome.settings import SimulateConfig
 from metafuse_ray.dome.sources import open_motion
 from metafuse_ray.errors import ConfigError, DataError, NotEnoughFramesError
 from metafuse_ray.shards.blocks import TEST, TRAIN

@@ -2,152 +2,63 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import stat
-import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from metafuse_ray.config.load import load_config
 from metafuse_ray.errors import CheckpointError, StorageError
 from metafuse_ray.meta.checkpoint import (
+    Origin,
     newest_checkpoint,
     prune,
     read_checkpoint,
     restore,
     save_checkpoint,
 )
+from metafuse_ray.meta.pool import InProcessPool
+from metafuse_ray.meta.settings import MetaConfig, OuterConfig
 from metafuse_ray.meta.trainer import MetaTrainer
-from metafuse_ray.meta.weights_file import load_weights, trained_cameras, weights_bytes
+from metafuse_ray.meta.weights_file import read_weights, trained_cameras
 from metafuse_ray.storage.sealed_json import digest, seal, unseal
-from tests.support.meta import GRID, PAIRS, ScriptedPool, random_start
+from tests.support.meta import GRID, ScriptedProblem
 
 CAMERAS = {"00_03": "0123456789abcdef"}
 FILES = ["model.safetensors", "optimizer.safetensors", "state.json"]
 
 
-def trainer(*settings: str, rounds: int = 3, seed: int = 0) -> MetaTrainer:
-    config = load_config(None, ["outer.lr=0.1", "meta.meta_batch_size=2", *settings])
-    made = MetaTrainer(config, PAIRS, ScriptedPool(), random_start(seed).named)
+CONFIG = {"inner": {"lr": 2.5}, "data": {"grid": [4, 3], "sequence": None}}
+
+
+def trainer(
+    rounds: int = 3, *, optimizer: Literal["adam", "sgd"] = "adam", **problem: Any
+) -> MetaTrainer:
+    of = ScriptedProblem(**problem)
+    meta, outer = MetaConfig(meta_batch_size=2), OuterConfig(optimizer=optimizer)
+    made = MetaTrainer(of, InProcessPool(of), meta, outer)
     made.fit(rounds)
     return made
 
 
 def written(folder: Path, made: MetaTrainer) -> Path:
-    return save_checkpoint(folder, made, "shards", CAMERAS)
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """The final weights of a run."""
-    path = tmp_path / "run" / "final" / "model.safetensors"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(weights_bytes(random_start().named, 3, CAMERAS))
-    return tmp_path / "run"
-
-
-# Weights.
-
-
-def test_weights_come_back_to_the_bit(run: Path) -> None:
-    for path in (run, run / "final" / "model.safetensors"):
-        weights = load_weights(path)
-        assert torch.equal(weights.omega, random_start().omega)
-        assert torch.equal(weights.theta, random_start().theta)
-
-
-def test_the_cameras_trained_on_stand_in_the_file(run: Path) -> None:
-    assert trained_cameras(run) == CAMERAS
-    save_file({"omega": torch.zeros(GRID)}, run / "final" / "model.safetensors")
-    assert trained_cameras(run) is None
-
-
-def test_the_header_is_plain_json_and_the_rest_is_tensors(run: Path) -> None:
-    raw = (run / "final" / "model.safetensors").read_bytes()
-    (size,) = struct.unpack("<Q", raw[:8])
-    header = json.loads(raw[8 : 8 + size])
-    facts = header.pop("__metadata__").pop("metafuse_ray")
-    assert json.loads(facts) == {"round": 3, "cameras": CAMERAS}
-    assert set(header) == {"omega", "theta"}
-    assert len(raw) == 8 + size + 4 * (12 + 12 * 6)
-
-
-def test_a_run_without_weights_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no weights at .*jobs/meta_train\.py") as caught:
-        load_weights(tmp_path)
-    assert str(tmp_path) in caught.value.message
-
-
-def _damage_cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def _damage_empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def _damage_header(path: Path) -> None:
-    raw = bytearray(path.read_bytes())
-    raw[20] ^= 4
-    path.write_bytes(raw)
-
-
-def _damage_pickle(path: Path) -> None:
-    torch.save({"omega": torch.zeros(GRID), "theta": torch.zeros(12, 2, 3)}, path)
-
-
-def _damage_name(path: Path) -> None:
-    save_file({"omega": torch.zeros(GRID), "thetas": torch.zeros(12, 2, 3)}, path)
-
-
-def _damage_shape(path: Path) -> None:
-    save_file({"omega": torch.zeros(GRID), "theta": torch.zeros(12, 3, 2)}, path)
-
-
-def _damage_pixels(path: Path) -> None:
-    save_file({"omega": torch.zeros(GRID), "theta": torch.zeros(11, 2, 3)}, path)
-
-
-def _damage_nan(path: Path) -> None:
-    save_file({"omega": torch.zeros(GRID), "theta": torch.full((12, 2, 3), np.nan)}, path)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        *(_damage_cut, _damage_empty, _damage_header, _damage_pickle),
-        *(_damage_name, _damage_shape, _damage_pixels, _damage_nan),
-    ],
-)
-def test_a_damaged_file_is_named(run: Path, damage) -> None:
-    path = run / "final" / "model.safetensors"
-    damage(path)
-    with pytest.raises(CheckpointError, match="train again") as caught:
-        load_weights(run)
-    assert str(path) in caught.value.message
-    assert caught.value.path == str(path)
-
-
-# Checkpoints.
+    return save_checkpoint(folder, made, Origin(CONFIG, "shards", CAMERAS))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_trainer_that_is_restored_goes_on_as_if_never_stopped(
-    tmp_path: Path, optimizer: str
+    tmp_path: Path, optimizer: Literal["adam", "sgd"]
 ) -> None:
-    settings = f"outer.optimizer={optimizer}"
-    path = written(tmp_path, trainer(settings))
-    whole = trainer(settings, rounds=7)
+    path = written(tmp_path, trainer(optimizer=optimizer))
+    whole = trainer(7, optimizer=optimizer)
     # Its own start and steps must not matter.
-    other = trainer(settings, rounds=1, seed=5)
+    other = trainer(1, optimizer=optimizer, started=5)
     restore(other, read_checkpoint(path))
     assert other.round == 3
     other.fit(7)
@@ -156,15 +67,17 @@ def test_a_trainer_that_is_restored_goes_on_as_if_never_stopped(
 
 
 def test_a_checkpoint_says_what_it_is_of(tmp_path: Path) -> None:
-    made = trainer("seed=4", "inner.lr=2.5")
+    made = trainer(seed=4, said={"scalars": ["a", "b"]})
     made.bad_tasks = 2
     path = written(tmp_path, made)
     assert path == tmp_path / "round_000003"
     assert sorted(inside.name for inside in path.iterdir()) == FILES
     read = read_checkpoint(path)
     assert (read.round, read.bad_tasks, read.shards) == (3, 2, "shards")
-    assert (read.config["seed"], read.config["inner"]["lr"]) == (4, 2.5)
+    assert read.config == CONFIG
+    assert unseal((path / "state.json").read_text())["seed"] == 4
     assert trained_cameras(path) == CAMERAS
+    assert read_weights(path).facts == {"round": 3, "cameras": CAMERAS, "scalars": ["a", "b"]}
     state = load_file(path / "optimizer.safetensors")
     assert set(state) == {
         f"{k}.{name}" for k in (0, 1) for name in ("step", "exp_avg", "exp_avg_sq")
@@ -207,7 +120,7 @@ def _list(path: Path) -> None:
 def test_a_damaged_checkpoint_is_passed_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Callable[[Path], None]
 ) -> None:
-    made = trainer(rounds=2)
+    made = trainer(2)
     written(tmp_path, made)
     made.fit(3)
     newest = written(tmp_path, made)
@@ -246,7 +159,7 @@ def test_a_pickle_that_poses_as_a_checkpoint_is_refused_unread(tmp_path: Path, n
     with pytest.raises(CheckpointError):
         read_checkpoint(path)
     with pytest.raises(CheckpointError):
-        load_weights(path / name)
+        read_weights(path / name)
     assert not mark.exists()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from metafuse_ray.config.load import load_config
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.meta.failures import Decision, FailurePolicy, Status
+from metafuse_ray.meta.settings import MetaConfig
 
 POLICY = FailurePolicy(max_retries=2, max_bad_tasks=5)
 
@@ -46,9 +47,14 @@ def test_every_status_has_a_decision() -> None:
     assert all(POLICY.decide(status) in Decision for status in Status)
 
 
-def test_the_limits_are_settings() -> None:
-    config = load_config(None, ["cluster.max_retries=0", "meta.max_bad_tasks=1"])
-    policy = FailurePolicy.of(config)
+def test_a_limit_of_none_is_no_second_time() -> None:
+    policy = FailurePolicy(max_retries=0, max_bad_tasks=1)
     assert policy.decide(Status.ACTOR_DIED) is Decision.RAISE
     assert policy.decide(Status.NOT_FINITE) is Decision.DROP
     assert policy.decide(Status.NOT_FINITE, 2) is Decision.RAISE
+
+
+def test_the_limits_are_those_of_the_settings_unless_given() -> None:
+    policy = FailurePolicy()
+    assert policy.max_retries == ClusterConfig().max_retries
+    assert policy.max_bad_tasks == MetaConfig().max_bad_tasks

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from metafuse_ray.config.schema import OuterConfig
 from metafuse_ray.meta.outer import OuterOptimizer
-from tests.support.meta import gradient_norm, random_gradient, random_start
+from tests.support.meta import STEP_SIZES, gradient_norm, random_gradient, random_start
 
 
 def test_sgd_is_the_step_of_algorithm_1() -> None:
     start, gradient = random_start(), random_gradient()
-    outer = OuterOptimizer(start.named, OuterConfig(optimizer="sgd", lr=0.1, lr_omega=0.02))
+    outer = OuterOptimizer(start.named, {"omega": 0.02, "theta": 0.1}, "sgd")
     assert outer.step(gradient.arrays) == pytest.approx(gradient_norm(gradient), rel=1e-5)
     expected = start.omega.double() - 0.02 * torch.from_numpy(gradient.arrays["omega"]).double()
     torch.testing.assert_close(
@@ -27,7 +26,7 @@ def test_sgd_is_the_step_of_algorithm_1() -> None:
 
 def test_adam_follows_its_formulas() -> None:
     start = random_start()
-    outer = OuterOptimizer(start.named, OuterConfig(optimizer="adam", lr=0.01))
+    outer = OuterOptimizer(start.named, {"omega": 0.0001, "theta": 0.01}, "adam")
     theta = start.theta.double().numpy()
     first = second = np.zeros_like(theta)
     for step in range(1, 5):
@@ -43,7 +42,7 @@ def test_adam_follows_its_formulas() -> None:
 
 def test_a_step_size_of_zero_keeps_omega() -> None:
     start = random_start()
-    outer = OuterOptimizer(start.named, OuterConfig(lr=0.1, lr_omega=0))
+    outer = OuterOptimizer(start.named, {"omega": 0.0, "theta": 0.1}, "adam")
     outer.step(random_gradient().arrays)
     assert torch.equal(outer.tensors["omega"], start.omega)
     assert not torch.equal(outer.tensors["theta"], start.theta)
@@ -52,7 +51,7 @@ def test_a_step_size_of_zero_keeps_omega() -> None:
 def test_weights_are_copies_and_the_start_stays() -> None:
     start = random_start()
     kept = start.theta.clone()
-    outer = OuterOptimizer(start.named, OuterConfig(optimizer="sgd", lr=0.1))
+    outer = OuterOptimizer(start.named, STEP_SIZES, "sgd")
     before = outer.weights
     outer.step(random_gradient().arrays)
     np.testing.assert_array_equal(before.arrays["theta"], kept.numpy())

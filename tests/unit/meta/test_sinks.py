@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -20,18 +21,33 @@ def record(number: int, query_loss: float = 0.25) -> RoundRecord:
     return RoundRecord(number, 0.5, query_loss, 1.5, 0, 10.0, 0.1)
 
 
+def judged(number: int) -> RoundRecord:
+    return replace(
+        record(number),
+        held_out_loss_before=0.75,
+        held_out_loss=0.5,
+        held_out_jdr=90.0,
+        held_out_jdr_alone=80.0,
+    )
+
+
+def as_json(one: RoundRecord) -> dict[str, float | None]:
+    """A number that is not finite is null."""
+    return {name: v if math.isfinite(v) else None for name, v in asdict(one).items()}
+
+
 def test_every_round_is_a_line_of_json(tmp_path: Path) -> None:
     JsonlSink(tmp_path)(record(9))
     sink = JsonlSink(tmp_path)
     sink(record(1))
     sink(record(2))
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [asdict(record(1)), asdict(record(2))]
+    assert [json.loads(line) for line in lines] == [as_json(record(1)), as_json(record(2))]
 
 
 def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
     sink = TensorBoardSink(tmp_path)
-    sink(record(1))
+    sink(judged(1))
     sink(record(2, query_loss=float("nan")))
     (file,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
     events = list(EventFileLoader(str(file)).Load())
@@ -39,8 +55,12 @@ def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
     assert [event.step for event in events[1:]] == [1, 2]
     values = {value.tag: value.tensor.float_val[0] for value in events[1].summary.value}
     assert values == pytest.approx(
-        {name: value for name, value in asdict(record(1)).items() if name != "round"}
+        {name: value for name, value in asdict(judged(1)).items() if name != "round"}
     )
+    # A round that is not judged has no point there, and no hole in the curve.
+    later = {value.tag for value in events[2].summary.value}
+    assert {name for name in values if name.startswith("held_out")} == set(values) - later
+    assert "query_loss" in later
 
 
 def _rounds(tmp_path: Path) -> tuple[list[int], list[int]]:
@@ -104,13 +124,26 @@ def test_the_console_reports_means_since_the_last_line(caplog: pytest.LogCapture
     assert "about 0 s left" in caplog.messages[2]
 
 
+def test_the_console_says_what_held_out_cameras_say_when_they_are_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink = ConsoleSink(rounds=9, every=9)
+    with caplog.at_level(logging.INFO, "metafuse_ray"):
+        sink(record(1))
+        sink(judged(2))
+    assert caplog.messages == [
+        "held-out cameras after round 2: loss 0.7500, 0.5000 after adaptation; JDR 80.0 % by each"
+        " view alone, 90.0 % after adaptation"
+    ]
+
+
 def test_every_round_can_be_a_line_of_json_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "metafuse_ray"):
         JsonLogSink()(record(1))
         JsonLogSink()(record(2, query_loss=float("nan")))
     first, second = map(json.loads, caplog.messages)
-    assert first == asdict(record(1))
-    assert second == asdict(record(2)) | {"query_loss": None}
+    assert first == as_json(record(1))
+    assert second == as_json(record(2)) | {"query_loss": None}
 
 
 def _fill(sink: Sink) -> None:

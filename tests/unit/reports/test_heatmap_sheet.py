@@ -5,14 +5,18 @@ import torch
 from metafuse_ray.benchmark.cell_plan import plan_cells
 from metafuse_ray.benchmark.cells import Cell, CellWorker
 from metafuse_ray.benchmark.rigs import judged_rows
-from metafuse_ray.config.load import load_config
 from metafuse_ray.methods.metafuse.adapt_rig import AdaptedRig, Choice
-from metafuse_ray.methods.metafuse.fusion import NaiveFuse
+from metafuse_ray.methods.rivals.naive_fuse import NaiveFuse
+from metafuse_ray.methods.table import METHODS
 from metafuse_ray.reports.examples import Example, choose_examples, example_panels
 from metafuse_ray.reports.heatmap_sheet import draw_sheet, heatmap_sheet, sheet_cell, spoken
 from metafuse_ray.reports.scenery import Scenery, open_scenery
+from metafuse_ray.runs.settings import load_config
 from metafuse_ray.samples.rig_batch import load_rig_batch
 from metafuse_ray.shards.shards import ShardSet
+from tests.support.evaluation import setup_of
+
+DRAWN = [row.name for row in METHODS.values() if row.drawn]
 
 
 @pytest.fixture
@@ -71,16 +75,16 @@ def test_the_sheet_shows_the_best_method_on_the_first_rig_at_the_largest_n_up_to
         for draw in (0, 1)
         for method in ("Affine", "MetaFuse", "NaiveFuse")
     ]
-    assert sheet_cell(cells) == Cell(("a", "b"), 50, 0, "MetaFuse")
+    assert sheet_cell(cells, DRAWN) == Cell(("a", "b"), 50, 0, "MetaFuse")
     large = [cell for cell in cells if cell.labelled_frames == 100 and cell.method != "MetaFuse"]
-    assert sheet_cell(large) == Cell(("a", "b"), 100, 0, "Affine")
+    assert sheet_cell(large, DRAWN) == Cell(("a", "b"), 100, 0, "Affine")
     plus = [
         Cell(("a", "b"), frames, 0, "MetaFuse+", calibration)
         for frames, calibration in ((0, "exact"), (0, "none"), (50, "none"), (100, "none"))
     ]
-    assert sheet_cell([*cells, *plus]) == plus[2]
-    assert sheet_cell([*cells, *plus[:2]]) == plus[1]
-    assert sheet_cell([Cell(("a", "b"), 0, 0, "No-Fusion")]) is None
+    assert sheet_cell([*cells, *plus], DRAWN) == plus[2]
+    assert sheet_cell([*cells, *plus[:2]], DRAWN) == plus[1]
+    assert sheet_cell([Cell(("a", "b"), 0, 0, "No-Fusion")], DRAWN) is None
 
 
 def test_panels_hold_own_sources_collected_and_fused_heatmaps(batch, adapted):
@@ -151,13 +155,14 @@ def test_the_sheet_of_an_evaluation_is_a_png(tiny_shards, tmp_path):
             "evaluate.views=3",
             "evaluate.rigs=1",
             "evaluate.labelled_frames=[12]",
-            "evaluate.test_frames=20",
-            "adapt.ridges=[10.0]",
-            "adapt.self_weights=[0.5]",
+            "samples.test_frames=20",
+            "ridge.regularisers=[10.0]",
+            "choose.self_weights=[0.5]",
         ],
     )
-    cells = plan_cells(config, (shards := ShardSet.open(tiny_shards)), shards)
-    path = heatmap_sheet({"": config}, CellWorker({"": config}, {}), cells, tmp_path)
+    setup = setup_of(config)
+    cells = plan_cells(setup, (shards := ShardSet.open(tiny_shards)), shards)
+    path = heatmap_sheet({"": setup}, CellWorker({"": setup}, {}), cells, tmp_path)
     assert path == tmp_path / "heatmaps.png"
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert path.stat().st_size > 20_000
@@ -165,10 +170,25 @@ def test_the_sheet_of_an_evaluation_is_a_png(tiny_shards, tmp_path):
 
 def test_without_a_method_that_fuses_there_is_no_sheet_and_no_old_one(tiny_shards, tmp_path):
     (tmp_path / "heatmaps.png").touch()
-    config = load_config(None, [f"data.shards={tiny_shards}"])
+    setup = setup_of(load_config(None, [f"data.shards={tiny_shards}"]))
     cells = [Cell(("00_00", "00_01"), 0, 0, "No-Fusion")]
-    assert heatmap_sheet({"": config}, CellWorker({"": config}, {}), cells, tmp_path) is None
+    assert heatmap_sheet({"": setup}, CellWorker({"": setup}, {}), cells, tmp_path) is None
     assert not (tmp_path / "heatmaps.png").exists()
+
+
+def test_the_last_method_of_the_table_is_drawn_whatever_the_order_of_the_evaluation(
+    tiny_shards, tmp_path
+):
+    overrides = ["evaluate.methods=[MetaFuse+, MetaFuse+ hand-set, NaiveFuse ridge, Affine]"]
+    setup = setup_of(load_config(None, [f"data.shards={tiny_shards}", *overrides]))
+    cells = [Cell(("00_00", "00_01"), 10, 0, method) for method in setup.evaluate.methods]
+
+    class Asked(CellWorker):
+        def adapt(self, cell):
+            raise LookupError(cell.method)
+
+    with pytest.raises(LookupError, match=r"^MetaFuse\+$"):
+        heatmap_sheet({"": setup}, Asked({"": setup}, {}), cells, tmp_path)
 
 
 def test_joint_names_are_spoken():

@@ -62,11 +62,31 @@ def test_learning_curves_show_losses_and_gradient_norm():
         for n in range(1, 61)
     ]
     losses, norms = learning_figure(records).axes
-    assert (losses.get_ylabel(), norms.get_ylabel()) == ("loss", "outer gradient norm")
+    assert (losses.get_ylabel(), norms.get_ylabel()) == ("loss", "gradient norm")
     assert norms.get_xlabel() == "round"
     labels = [text.get_text() for text in losses.get_legend().get_texts()]
     assert labels == ["before adaptation", "after adaptation"]
     np.testing.assert_allclose(losses.lines[0].get_ydata(), [1 / n for n in range(1, 61)])
+
+
+def test_held_out_curves_stand_above_in_the_rounds_that_were_judged():
+    records = [
+        {"round": n, "support_loss": 4.0, "query_loss": 2.0, "gradient_norm": 2.0}
+        for n in range(31)
+    ]
+    for n in (0, 10, 20, 30):
+        records[n] |= {"held_out_loss_before": 8.0, "held_out_loss": 4 - n / 10}
+        records[n] |= {"held_out_jdr_alone": 70.0, "held_out_jdr": 80 + n / 10}
+    held, found, losses, norms = learning_figure(records).axes
+    labels = [axes.get_ylabel() for axes in (held, found, losses, norms)]
+    assert labels == ["loss", "JDR, %", "loss", "gradient norm"]
+    for axes, before, after in (
+        (held, [8, 8, 8, 8], [4, 3, 2, 1]),
+        (found, [70, 70, 70, 70], [80, 81, 82, 83]),
+    ):
+        for line, values in zip(axes.lines, (before, after), strict=True):
+            np.testing.assert_array_equal(line.get_xdata(), [0, 10, 20, 30])
+            np.testing.assert_allclose(line.get_ydata(), values)
 
 
 def test_learning_curves_of_one_round_and_of_lost_rounds(tmp_path):

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 
 from metafuse_ray.benchmark.cells import Cell, CellWorker
 from metafuse_ray.benchmark.rigs import draw_rigs, labelled_rows
-from metafuse_ray.config.load import load_config
 from metafuse_ray.errors import (
     BundleError,
     CheckpointError,
@@ -28,20 +27,24 @@ from metafuse_ray.export.adapted_rig import (
     load_adapted_rig,
     save_adapted_rig,
 )
-from metafuse_ray.meta.weights_file import load_weights, weights_bytes
-from metafuse_ray.methods.metafuse.adapt_rig import adapt_rig
+from metafuse_ray.meta.weights_file import read_tensors, weights_bytes, weights_path
+from metafuse_ray.methods.metafuse.adapt_rig import Choosing, adapt_rig
 from metafuse_ray.methods.metafuse.fusion import AffineFusion
 from metafuse_ray.methods.metafuse.fusion_methods import AffineMethod
+from metafuse_ray.methods.metafuse.start import FusionWeights
 from metafuse_ray.methods.metafuse.stored_rig import StoredRig
 from metafuse_ray.runs.adapt import adapt
 from metafuse_ray.runs.meta_train import meta_train
 from metafuse_ray.runs.rig_choice import choose_rig
+from metafuse_ray.runs.settings import load_config
 from metafuse_ray.samples.rig_batch import load_rig_batch
 from metafuse_ray.shards.blocks import TRAIN, SampleBlock
-from metafuse_ray.shards.shards import ShardSet, ShardWriter
+from metafuse_ray.shards.shards import ShardSet
+from metafuse_ray.shards.writer import ShardWriter
+from tests.support.evaluation import setup_of
 
 SETTINGS = (
-    "meta.tasks=pairs",
+    "problem.kind=metafuse",
     "cluster.backend=in_process",
     "output.tensorboard=false",
     "episode.shots=4",
@@ -49,11 +52,11 @@ SETTINGS = (
     "meta.meta_batch_size=1",
     "evaluate.views=3",
     "evaluate.rigs=1",
-    "evaluate.test_frames=12",
+    "samples.test_frames=12",
     "adapt.frames=12",
-    "adapt.steps=[0, 3]",
-    "adapt.folds=2",
-    "adapt.self_weights=[0.3, 0.6]",
+    "fine_tune.steps=[0, 3]",
+    "choose.folds=2",
+    "choose.self_weights=[0.3, 0.6]",
 )
 
 
@@ -66,7 +69,7 @@ def trained(tiny_shards, tmp_path_factory):
 @pytest.fixture(scope="module")
 def configure(tiny_shards, trained):
     def make(output, *more):
-        start = f"evaluate.checkpoint={trained}"
+        start = f"weights.MetaFuse={trained}"
         return load_config(None, [*SETTINGS, *_paths(tiny_shards, output), start, *more])
 
     return make
@@ -75,7 +78,7 @@ def configure(tiny_shards, trained):
 @pytest.fixture(scope="module")
 def adapted_folder(configure, tmp_path_factory):
     output = tmp_path_factory.mktemp("adapted") / "rig"
-    return Path(adapt(configure(output, "adapt.caution=0")))
+    return Path(adapt(configure(output, "choose.caution=0")))
 
 
 @pytest.fixture
@@ -83,6 +86,15 @@ def copy(adapted_folder, tmp_path):
     for name in (FACTS_FILE, TENSOR_FILE):
         (tmp_path / name).write_bytes((adapted_folder / name).read_bytes())
     return tmp_path
+
+
+def _learned(trained) -> FusionWeights:
+    return FusionWeights(**read_tensors(weights_path(Path(trained))))
+
+
+def _rig(config, shards) -> tuple[str, ...]:
+    run = config.weights["MetaFuse"]
+    return choose_rig(config.adapt.cameras, config.evaluate, config.seed, run, shards)
 
 
 def _paths(shards, output) -> list[str]:
@@ -126,7 +138,7 @@ def test_the_files_hold_every_ordered_pair_and_the_facts(adapted_folder, configu
     cameras = sorted(shards.manifest.test_cameras)
     pairs = {f"theta/{a}<-{b}" for a in cameras for b in cameras if a != b}
     assert set(tensors) == {"omega"} | pairs
-    assert torch.equal(tensors["omega"], load_weights(trained).omega)
+    assert torch.equal(tensors["omega"], _learned(trained).omega)
     assert {tuple(tensors[pair].shape) for pair in pairs} == {(256, 2, 3)}
 
     facts = json.loads((adapted_folder / FACTS_FILE).read_text())
@@ -144,14 +156,14 @@ def test_the_files_hold_every_ordered_pair_and_the_facts(adapted_folder, configu
 
 
 def _worker(config, trained) -> CellWorker:
-    return CellWorker({"": config}, {("", 0): {"MetaFuse": load_weights(trained)}})
+    return CellWorker({"": setup_of(config)}, {("", 0): {"MetaFuse": _learned(trained)}})
 
 
 def test_a_stored_rig_finds_the_very_joints_that_the_adapted_one_found(
     adapted_folder, configure, trained
 ):
-    config = configure(adapted_folder, "adapt.caution=0")
-    cell = Cell(choose_rig(config, ShardSet.open(config.data.shards)), 12, 0, "MetaFuse")
+    config = configure(adapted_folder, "choose.caution=0")
+    cell = Cell(_rig(config, ShardSet.open(config.data.shards)), 12, 0, "MetaFuse")
     adapted, batch = _worker(config, trained).adapt(cell)
     stored = load_adapted_rig(adapted_folder)
     assert asdict(stored.choice) == adapted.chosen
@@ -162,8 +174,8 @@ def test_a_stored_rig_finds_the_very_joints_that_the_adapted_one_found(
 
 
 def test_figures_are_those_of_evaluate_for_the_same_rig(adapted_folder, configure, trained):
-    config = configure(adapted_folder, "adapt.caution=0")
-    rig = choose_rig(config, ShardSet.open(config.data.shards))
+    config = configure(adapted_folder, "choose.caution=0")
+    rig = _rig(config, ShardSet.open(config.data.shards))
     test = load_adapted_rig(adapted_folder).test
     worker = _worker(config, trained)
     for name, cell in (
@@ -214,16 +226,19 @@ def test_samples_of_other_views_are_refused(adapted_folder, tiny_shards):
 
 def test_omega_of_every_view_is_kept_where_it_is_fine_tuned(configure, trained, tmp_path):
     config = configure(
-        tmp_path, "adapt.lr_omega=0.01", "adapt.steps=[2]", "adapt.self_weights=[0.5]"
+        tmp_path, "fine_tune.lr_omega=0.01", "fine_tune.steps=[2]", "choose.self_weights=[0.5]"
     )
     shards = ShardSet.open(config.data.shards)
-    rig = choose_rig(config, shards)
-    labelled = load_rig_batch(shards, rig, labelled_rows(shards, rig, 12, config.evaluate, (0, 0)))
-    method = AffineMethod(config, lambda *_: load_weights(trained))
-    adapted = adapt_rig(method, labelled, config, ())
+    rig = _rig(config, shards)
+    labelled = load_rig_batch(shards, rig, labelled_rows(shards, rig, 12, config.samples, (0, 0)))
+    method = AffineMethod(
+        config.model, config.fine_tune, config.choose.self_weights, lambda *_: _learned(trained)
+    )
+    choosing = Choosing(config.choose, config.triangulate)
+    adapted = adapt_rig(method, labelled, choosing, config.seed, ())
     stored = StoredRig(
-        adapted.models,
-        adapted.choice,
+        models=adapted.models,
+        choice=adapted.choice,
         rig=labelled.rig,
         skeleton=shards.skeleton,
         grid=shards.grid,
@@ -308,10 +323,10 @@ def test_the_rig_is_the_first_that_evaluate_draws_or_the_named_one(configure, tm
     config = configure(tmp_path, "evaluate.views=2", "evaluate.rigs=3")
     shards = ShardSet.open(config.data.shards)
     drawn = draw_rigs(shards.manifest.test_cameras, 2, 3, 0)
-    assert choose_rig(config, shards) == drawn[0]
+    assert _rig(config, shards) == drawn[0]
     names = shards.manifest.test_cameras
     named = configure(tmp_path, f"adapt.cameras=[{names[1]}, {names[0]}]")
-    assert choose_rig(named, shards) == (names[1], names[0])
+    assert _rig(named, shards) == (names[1], names[0])
 
 
 @pytest.mark.parametrize(
@@ -334,19 +349,19 @@ def test_cameras_that_were_trained_on_are_warned_of(configure, tmp_path, caplog)
     shards = ShardSet.open(config.data.shards)
     train, test = shards.manifest.train_cameras[0], shards.manifest.test_cameras[0]
     with caplog.at_level(logging.WARNING, "metafuse_ray"):
-        choose_rig(configure(tmp_path, f"adapt.cameras=[{train}, {test}]"), shards)
+        _rig(configure(tmp_path, f"adapt.cameras=[{train}, {test}]"), shards)
         assert [record.getMessage() for record in caplog.records] == [
-            f"{config.evaluate.checkpoint} was trained on {train}: what it reaches there says"
+            f"{config.weights['MetaFuse']} was trained on {train}: what it reaches there says"
             " nothing about new cameras"
         ]
         caplog.clear()
-        choose_rig(config, shards)
+        _rig(config, shards)
         # A camera of another calibration is another one, whatever its name.
         other = tmp_path / "model.safetensors"
-        weights = load_weights(Path(config.evaluate.checkpoint))
-        other.write_bytes(weights_bytes(weights.named, 2, {train: "0123456789abcdef"}))
+        weights = _learned(config.weights["MetaFuse"])
+        other.write_bytes(weights_bytes(weights.named, 2, {train: "0123456789abcdef"}, {}))
         names = f"adapt.cameras=[{train}, {test}]"
-        choose_rig(configure(tmp_path, f"evaluate.checkpoint={other}", names), shards)
+        _rig(configure(tmp_path, f"weights.MetaFuse={other}", names), shards)
         assert not caplog.records
 
 
@@ -354,9 +369,14 @@ def test_cameras_that_were_trained_on_are_warned_of(configure, tmp_path, caplog)
     ("settings", "error", "reason"),
     [
         (["adapt.frames=5000"], NotEnoughFramesError, "5000 labelled frames are asked for"),
-        (["adapt.frames=2", "adapt.folds=4"], NotEnoughFramesError, "4 blocks of time"),
-        (["evaluate.checkpoint=null"], ConfigError, "evaluate.checkpoint"),
-        (["evaluate.checkpoint=/nowhere"], CheckpointError, "no weights at"),
+        (["adapt.frames=2", "choose.folds=4"], NotEnoughFramesError, "4 blocks of time"),
+        (
+            ["adapt.method=MetaFuse+"],
+            ConfigError,
+            r"weights\.MetaFuse\+: .* set it to",
+        ),
+        (["adapt.method=Affine"], ConfigError, "no 'Affine'; choose from MetaFuse, MetaFuse"),
+        (["weights.MetaFuse=/nowhere"], CheckpointError, "no weights at"),
         (["data.shards=/nowhere"], StorageError, "no shard set"),
     ],
 )
@@ -368,10 +388,17 @@ def test_what_cannot_be_adapted_is_refused_before_any_work(
     assert not (tmp_path / "rig").exists()
 
 
+def test_weights_that_are_not_named_are_refused_before_any_work(tiny_shards, tmp_path):
+    config = load_config(None, [*SETTINGS, *_paths(tiny_shards, tmp_path / "rig")])
+    with pytest.raises(ConfigError, match=r"weights\.MetaFuse: .* set it to the output\.dir"):
+        adapt(config)
+    assert not (tmp_path / "rig").exists()
+
+
 def test_a_checkpoint_of_another_grid_is_refused(configure, tmp_path):
     weights = {"omega": torch.ones(8, 8), "theta": torch.ones(64, 2, 3)}
     save_file(weights, tmp_path / "model.safetensors")
-    start = f"evaluate.checkpoint={tmp_path / 'model.safetensors'}"
+    start = f"weights.MetaFuse={tmp_path / 'model.safetensors'}"
     with pytest.raises(CheckpointError, match=r"heatmaps of 8 x 8, .* hold 16 x 16"):
         adapt(configure(tmp_path / "rig", start))
 
@@ -380,7 +407,7 @@ def test_the_training_run_is_not_overwritten(configure, trained):
     before = (trained / "config.resolved.yaml").read_bytes()
     for start in (trained, trained / "final" / "model.safetensors"):
         with pytest.raises(ConfigError, match="folder of the meta-training run"):
-            adapt(configure(trained, f"evaluate.checkpoint={start}"))
+            adapt(configure(trained, f"weights.MetaFuse={start}"))
     assert (trained / "config.resolved.yaml").read_bytes() == before
 
 
@@ -392,8 +419,8 @@ def test_without_test_frames_there_are_files_and_a_picture_all_the_same(
         configure(
             tmp_path / "rig",
             f"data.shards={tmp_path / 'shards'}",
-            "adapt.steps=[1]",
-            "adapt.self_weights=[0.5]",
+            "fine_tune.steps=[1]",
+            "choose.self_weights=[0.5]",
         )
     )
     assert load_adapted_rig(tmp_path / "rig").test == {}
@@ -405,7 +432,7 @@ def test_without_test_frames_there_are_files_and_a_picture_all_the_same(
 
 
 def test_the_last_line_says_where_everything_lies(configure, tmp_path, capsys):
-    config = configure(tmp_path / "rig", "adapt.steps=[1]", "adapt.self_weights=[0.5]")
+    config = configure(tmp_path / "rig", "fine_tune.steps=[1]", "choose.self_weights=[0.5]")
     adapt(config)
     printed = capsys.readouterr().out
     assert "test (12)" in printed

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 
 from metafuse_ray.benchmark.cells import Cell, CellWorker
-from metafuse_ray.config.load import load_config
 from metafuse_ray.errors import BundleError, ConfigError, DataError, NotEnoughFramesError
 from metafuse_ray.export.adapted_rig import (
     FACTS_FILE,
@@ -23,13 +22,16 @@ from metafuse_ray.export.adapted_rig import (
 from metafuse_ray.meta.weights_file import weights_bytes
 from metafuse_ray.methods.metafuse.start import start_weights
 from metafuse_ray.methods.plus.stored_rig import StoredPlusRig
-from metafuse_ray.methods.plus.weights import PlusWeights
+from metafuse_ray.methods.plus.weights import START, PlusWeights
 from metafuse_ray.runs.adapt import adapt
+from metafuse_ray.runs.settings import load_config
 from metafuse_ray.samples.joints import own_joints, rig_detections
 from metafuse_ray.samples.rig_batch import load_rig_batch
 from metafuse_ray.shards.shards import ShardSet
+from tests.support.evaluation import setup_of
 
 J = 17
+FACTS = {"scalars": list(START)}
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +44,14 @@ def weights() -> PlusWeights:
 @pytest.fixture(scope="module")
 def configure(tiny_shards, weights, tmp_path_factory):
     run = tmp_path_factory.mktemp("plus") / "model.safetensors"
-    run.write_bytes(weights_bytes(weights.named, 3, {"of no camera here": ""}))
+    run.write_bytes(weights_bytes(weights.named, 3, {"of no camera here": ""}, FACTS))
 
     def make(output: Path, *more: str):
         return load_config(
             None,
             [
                 *(f"data.shards={tiny_shards}", f"output.dir={output}", "evaluate.views=3"),
-                *(f"evaluate.checkpoint={run}", "evaluate.rigs=1", "evaluate.test_frames=12"),
+                *(f"weights.MetaFuse+={run}", "evaluate.rigs=1", "samples.test_frames=12"),
                 *("adapt.frames=12", *more),
             ],
         )
@@ -98,7 +100,7 @@ def test_figures_and_joints_are_those_of_evaluate(
     folder: Path, configure, weights: PlusWeights
 ) -> None:
     config, stored = configure(folder), stored_in(folder)
-    worker = CellWorker({"": config}, {("", 0): {"MetaFuse+": weights}})
+    worker = CellWorker({"": setup_of(config)}, {("", 0): {"MetaFuse+": weights}})
     for name, cell in (
         ("alone", Cell(stored.rig.names, 0, 0, "No-Fusion")),
         ("fused", Cell(stored.rig.names, 12, 0, "MetaFuse+", "exact")),
@@ -133,7 +135,7 @@ def test_neither_labels_nor_a_calibration_are_needed(
     configure, tmp_path: Path, weights: PlusWeights, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nothing = ("adapt.frames=0", "adapt.calibration=none")
-    adapt(configure(tmp_path / "rig", *nothing, "evaluate.look_ahead=false"))
+    adapt(configure(tmp_path / "rig", *nothing, "samples.look_ahead=false"))
     stored = stored_in(tmp_path / "rig")
     assert stored.origin == "estimated"
     assert np.allclose(stored.offsets_J3, weights.offsets_J3)
@@ -201,10 +203,9 @@ def test_a_run_over_rigs_comes_first_and_one_over_pairs_needs_labels(
     pairs = tmp_path / "pairs.safetensors"
     config = configure(tmp_path / "rig")
     start = start_weights(config.model, ShardSet.open(tiny_shards).grid, 0)
-    pairs.write_bytes(weights_bytes(start.named, 0, {"of no camera here": ""}))
-    over_pairs = f"evaluate.checkpoint={pairs}"
+    pairs.write_bytes(weights_bytes(start.named, 0, {"of no camera here": ""}, {}))
+    both = (f"weights.MetaFuse={pairs}", "adapt.frames=0")
     with pytest.raises(ConfigError, match="MetaFuse cannot be adapted without labels"):
-        adapt(configure(tmp_path / "rig", over_pairs, "adapt.frames=0"))
-    both = f"evaluate.plus_checkpoint={config.evaluate.checkpoint}"
-    adapt(configure(tmp_path / "rig", over_pairs, both, "adapt.frames=0"))
-    assert stored_in(tmp_path / "rig").provenance["checkpoint"] == config.evaluate.checkpoint
+        adapt(configure(tmp_path / "rig", *both, "adapt.method=MetaFuse"))
+    adapt(configure(tmp_path / "rig", *both))
+    assert stored_in(tmp_path / "rig").provenance["checkpoint"] == config.weights["MetaFuse+"]

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import ConfigError, StorageError
 from metafuse_ray.runs.meta_train import meta_train
+from metafuse_ray.runs.settings import RunConfig, load_config
 
 
 def config(shards: Path, run: Path, *more: str) -> RunConfig:
@@ -21,7 +20,7 @@ def config(shards: Path, run: Path, *more: str) -> RunConfig:
             f"data.shards={shards}",
             f"output.dir={run}",
             "cluster.backend=in_process",
-            "meta.tasks=pairs",
+            "problem.kind=metafuse",
             "episode.shots=4",
             "meta.meta_batch_size=1",
             "checkpoint.every=1",
@@ -76,6 +75,12 @@ def test_gpus_without_actors_are_refused(tiny_shards: Path, tmp_path: Path) -> N
 
 
 def test_more_groups_than_actors_are_refused(tiny_shards: Path, tmp_path: Path) -> None:
+    on_ray = ("cluster.backend=ray", "cluster.groups=3")
     with pytest.raises(ConfigError, match=r"groups=3 groups cannot share cluster\.actors=2"):
-        meta_train(config(tiny_shards, tmp_path / "run", "cluster.groups=3"))
+        meta_train(config(tiny_shards, tmp_path / "run", *on_ray))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_groups_are_no_matter_in_process(tiny_shards: Path, tmp_path: Path) -> None:
+    meta_train(config(tiny_shards, tmp_path / "run", "cluster.groups=3", "meta.rounds=1"))
+    assert (tmp_path / "run" / "final" / "model.safetensors").is_file()

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import CheckpointError, StorageError
 from metafuse_ray.meta.sinks import JsonlSink
 from metafuse_ray.runs.meta_train import meta_train
+from metafuse_ray.runs.settings import RunConfig, load_config
 
 
 def config(shards: Path, run: Path, *more: str) -> RunConfig:
@@ -21,7 +20,7 @@ def config(shards: Path, run: Path, *more: str) -> RunConfig:
         None,
         [
             *(f"data.shards={shards}", f"output.dir={run}", "cluster.backend=in_process"),
-            *("meta.tasks=pairs", "episode.shots=4", "meta.meta_batch_size=1"),
+            *("problem.kind=metafuse", "episode.shots=4", "meta.meta_batch_size=1"),
             *("checkpoint.every=2", "meta.rounds=5", "outer.lr=0.01", *more),
         ],
     )

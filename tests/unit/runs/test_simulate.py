@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from metafuse_ray.config.load import load_config
 from metafuse_ray.dome.simulate import simulate as plan_dome
 from metafuse_ray.errors import ConfigError, NotEnoughFramesError, StorageError
+from metafuse_ray.runs.settings import load_config
 from metafuse_ray.runs.simulate import simulate
 from metafuse_ray.shards.shards import ShardSet
 

@@ -61,6 +61,6 @@ def test_samples_of_one_time_share_a_block_and_blocks_follow_time() -> None:
 @pytest.mark.parametrize(("frames", "folds"), [(0, 2), (2, 3)])
 def test_fewer_frames_than_held_out_blocks_are_refused(frames: int, folds: int) -> None:
     time_B2 = np.repeat(np.stack([np.zeros(frames, int), np.arange(frames)], axis=1), 3, axis=0)
-    with pytest.raises(NotEnoughFramesError, match=r"lower adapt\.folds") as caught:
+    with pytest.raises(NotEnoughFramesError, match=r"lower choose\.folds") as caught:
         held_out_blocks(time_B2, folds)
     assert (caught.value.frames, caught.value.folds) == (frames, folds)

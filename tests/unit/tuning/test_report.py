@@ -1,25 +1,23 @@
+"""What a person reads after a sweep: every number stands in `tune.json`."""
+
 from pathlib import Path
 
-import numpy as np
-import pytest
-from matplotlib.colors import to_hex
-
-from metafuse_ray.tuning.plots import sweep_figure
 from metafuse_ray.tuning.report import (
     best_header,
+    note_lines,
     standing_table,
     trials_table,
     verdict,
     write_tune_report,
 )
-from tests.support.sweeps import document
+from tests.support.sweeps import document, document_of_two
 
 
 def test_best_and_defaults_stand_beside_each_other():
     rows = {row[1]: row[2:] for row in standing_table(document()).rows}
     assert rows["No-Fusion"][3] == "88.00"
-    assert rows["defaults"] == ("3", "5.00e-04", "16", "92.00", "1.4100")
-    assert rows["best"] == ("9.5", "5.00e-04", "16", "92.80", "1.3000")
+    assert rows["defaults"] == ("3", "0.0005", "16", "92.00", "1.4100")
+    assert rows["best"] == ("9.5", "0.0005", "16", "92.80", "1.3000")
     assert rows["difference"][3:] == ("+0.80 ±0.20", "-0.1100 ±0.0100")
 
 
@@ -53,29 +51,38 @@ def test_the_report_lies_beside_its_picture(tmp_path: Path):
     text = (tmp_path / "tune.md").read_text()
     assert "2 were stopped" not in text
     assert "1 were stopped early and 3 went all 60 rounds" in text
+    assert text.startswith("# Sweep over alpha, beta, K\n")
     assert f"![]({picture.name})" in text
 
 
-@pytest.mark.parametrize("metric", ["jdr", "loss"])
-def test_every_trial_is_in_every_slice(metric):
-    *slices, course = sweep_figure(document(metric=metric)).axes
-    assert [axes.get_xlabel() for axes in slices] == [
-        "alpha (inner.lr)",
-        "beta (outer.lr)",
-        "K (episode.shots)",
-    ]
-    assert [axes.get_xscale() for axes in slices] == ["log", "log", "linear"]
-    low, high = slices[0].get_ylim()
-    for axes in slices:
-        points = np.concatenate([dots.get_offsets() for dots in axes.collections])
-        assert len(points) == 4
-        assert ((low <= points[:, 1]) & (points[:, 1] <= high)).all()
-    assert [float(dots.get_offsets()[0, 0]) for dots in slices[0].collections] == [3, 9.5, 3, 3]
-    assert [len(line.get_xdata()) for line in course.lines] == [2, 2, 1, 1]
+def test_the_notes_say_what_the_trials_were_judged_on():
+    made = document()
+    made["config"]["held_out"] |= {"labelled_frames": 11, "query_frames": 23}
+    text = " ".join(note_lines(made))
+    assert "on 132 tasks" in text
+    assert "Judged on 2 tasks of cameras held out" in text
+    assert "11 consecutive labelled frames" in text
+    assert "on 23 others" in text
+    assert "8 fresh draws" in text
 
 
-def test_best_and_defaults_have_their_own_colours():
-    *_, course = sweep_figure(document()).axes
-    colours = [to_hex(line.get_color()) for line in course.lines]
-    assert len(set(colours[:2])) == 2
-    assert colours[2] not in colours[:2]
+def test_the_columns_are_what_was_searched():
+    made = document_of_two()
+    assert standing_table(made).columns == (
+        "cameras",
+        "settings",
+        "lr",
+        "lr_offsets",
+        "JDR, %",
+        "loss",
+    )
+    assert trials_table(made).columns == (
+        "",
+        "trial",
+        "lr",
+        "lr_offsets",
+        "rounds",
+        "JDR, %",
+        "loss",
+    )
+    assert [row[2:4] for row in trials_table(made).rows] == 4 * [("0.03", "0.05")]

@@ -7,8 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.methods.interface import AcrossTime, RigMethod, hide_truth
 from metafuse_ray.methods.plus.across_time import Steadied, steadied
 from metafuse_ray.methods.plus.method import PlusMethod
@@ -22,8 +20,9 @@ from tests.support.rigs import random_rig
 from tests.support.scenes import with_false_peaks
 
 TORSO = 50.0
+INLIER_PX = 20.0
 FRAMES, J = 60, 5
-RIVAL = TriangulationOverTime(RunConfig())
+RIVAL = TriangulationOverTime(INLIER_PX, across_time=True)
 
 
 def motion(frame_B: np.ndarray, person: int = 0) -> np.ndarray:
@@ -167,10 +166,10 @@ def test_the_frames_around_repair_what_no_view_can(spoilt: tuple[RigBatch, np.nd
 
 
 def test_triangulation_gains_by_them_too(spoilt: tuple[RigBatch, np.ndarray]) -> None:
-    live = load_config(None, ["evaluate.look_ahead=false"])
-    robust = found(RobustTriangulation(RunConfig()), *spoilt)
+    live = TriangulationOverTime(INLIER_PX, across_time=False)
+    robust = found(RobustTriangulation(INLIER_PX), *spoilt)
     assert found(RIVAL, *spoilt) > robust + 10
-    assert found(TriangulationOverTime(live), *spoilt) == robust
+    assert found(live, *spoilt) == robust
 
 
 @pytest.mark.parametrize("method", [PlusMethod(PlusWeights.start()), RIVAL])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.geometry.miscalibrate import turn_cameras
 from metafuse_ray.methods.interface import hide_truth
 from metafuse_ray.methods.plus.crop_cameras import px64_from_grid
@@ -18,6 +17,7 @@ from metafuse_ray.methods.plus.method import PlusMethod
 from metafuse_ray.methods.plus.weights import START, PlusWeights, by_name
 from metafuse_ray.methods.table import METHODS
 from metafuse_ray.samples.joints import own_joints, rig_detections, triangulate_rig
+from metafuse_ray.samples.settings import SamplesConfig
 from tests.support import sightings
 from tests.support.rigs import HD_LENS, random_rig
 from tests.support.scenes import exact_scene, task_of, with_false_peaks
@@ -179,7 +179,14 @@ def test_a_stride_takes_every_so_many_th_pixel():
 
 
 def test_the_method_is_in_the_table():
-    config = RunConfig()
-    method = METHODS["MetaFuse+"].make(config, {"MetaFuse+": PlusWeights.start()})
-    assert isinstance(method, PlusMethod)
-    assert isinstance(METHODS["MetaFuse+ hand-set"].make(config, {}), PlusMethod)
+    learned = replace(PlusWeights.start(), scalars_S=torch.zeros(len(START)))
+    for look_ahead in (True, False):
+        samples = SamplesConfig(look_ahead=look_ahead)
+        for name, given, weights in (
+            ("MetaFuse+", learned, learned),
+            ("MetaFuse+ hand-set", None, PlusWeights.start()),
+        ):
+            method = METHODS[name].make(given, samples=samples)
+            assert isinstance(method, PlusMethod)
+            assert method.across_time is look_ahead
+            assert torch.equal(method.weights.scalars_S, weights.scalars_S)

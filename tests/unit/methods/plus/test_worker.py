@@ -1,56 +1,41 @@
-"""Meta-training over whole rigs: gradients, gain on held-out episodes, weights that load."""
+"""Meta-training over whole rigs: gradients, judgements, gain on episodes that it never saw."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from metafuse_ray.config.load import load_config
-from metafuse_ray.config.schema import RunConfig
 from metafuse_ray.errors import CheckpointError
-from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.pool import InProcessPool
-from metafuse_ray.meta.tasks import Task, Weights
+from metafuse_ray.meta.settings import HeldOutConfig, MetaConfig, OuterConfig
+from metafuse_ray.meta.tasks import HeldOutTask, Task, Weights
 from metafuse_ray.meta.trainer import MetaTrainer
-from metafuse_ray.meta.weights_file import load_plus_weights, load_weights
+from metafuse_ray.meta.weights_file import read_weights
+from metafuse_ray.methods.metafuse.problem import metafuse_weights
+from metafuse_ray.methods.plus.problem import PlusProblem, plus_weights
+from metafuse_ray.methods.plus.settings import PlusSettings
 from metafuse_ray.methods.plus.weights import START, PlusWeights
 from metafuse_ray.methods.plus.worker import RigWorker
 from metafuse_ray.runs.meta_train import meta_train
-from metafuse_ray.methods.plus.episodes import RigEpisodes, training_rigs
-from metafuse_ray.shards.shards import ShardSet
-from tests.support.shards import random_content, write
+from metafuse_ray.runs.settings import RunConfig, load_config
+from metafuse_ray.shards.settings import DataConfig
 
-J = 17
-
-
-@pytest.fixture
-def config(tiny_shards: Path, tmp_path: Path) -> RunConfig:
-    return load_config(
-        None,
-        [
-            f"data.shards={tiny_shards}",
-            f"output.dir={tmp_path / 'run'}",
-            "output.tensorboard=false",
-            "cluster.backend=in_process",
-            "meta.tasks=rigs",
-            "meta.exponents=true",
-            "meta.rigs=3",
-            "meta.rounds=2",
-            "meta.meta_batch_size=2",
-            "episode.views=[2, 3]",
-            "episode.labels=6",
-            "episode.queries=3",
-        ],
-    )
+J, GRID = 17, (16, 16)
+SETTINGS = PlusSettings(exponents=True, rigs=3, views=(2, 3), labels=6, queries=3)
+AS_TRAINED = HeldOutConfig(labelled_frames=6, query_frames=3)
 
 
 @pytest.fixture
-def shards(config: RunConfig) -> ShardSet:
-    return ShardSet.open(config.data.shards)
+def problem(tiny_shards: Path) -> PlusProblem:
+    return PlusProblem(0, DataConfig(shards=str(tiny_shards)), SETTINGS, AS_TRAINED)
+
+
+@pytest.fixture
+def worker(problem: PlusProblem) -> RigWorker:
+    return problem.worker("cpu")
 
 
 def weights(**changes: float) -> Weights:
@@ -61,63 +46,11 @@ def weights(**changes: float) -> Weights:
     return Weights(arrays)
 
 
-def task(config: RunConfig, shards: ShardSet, round_number: int = 0) -> Task:
-    rig = max(training_rigs(config, shards), key=len)
-    return Task(round_number, 0, CameraPair(*rig[:2]), rig=rig)
+def task(problem: PlusProblem, round_number: int = 0) -> Task:
+    return Task(round_number, 0, max(problem.tasks(), key=len))
 
 
-def test_rigs_are_of_training_cameras_and_repeat(config: RunConfig, shards: ShardSet) -> None:
-    rigs = training_rigs(config, shards)
-    assert len(rigs) == 3
-    assert {name for rig in rigs for name in rig} <= set(shards.manifest.train_cameras)
-    assert rigs == training_rigs(config, shards)
-
-
-def test_period_and_query_share_no_moment(config: RunConfig, shards: ShardSet) -> None:
-    episodes = RigEpisodes(shards, config.episode, config.seed)
-    for rig in training_rigs(config, shards):
-        period = episodes.period(rig)
-        query = episodes.query(0, 0, period.query_rows, rig)
-        known = {tuple(time) for time in period.unlabelled.time_B2.tolist()}
-        for judged in (query, period.asked):
-            assert known.isdisjoint(tuple(time) for time in judged.time_B2.tolist())
-        again = episodes.period(rig)
-        assert (period.labelled is None) == (again.labelled is None)
-        if period.labelled is not None and again.labelled is not None:
-            torch.testing.assert_close(
-                period.labelled.label_VBJ2,
-                again.labelled.label_VBJ2,
-                rtol=0,
-                atol=0,
-                equal_nan=True,
-            )
-
-
-def test_people_of_one_frame_stay_together(config: RunConfig, shards: ShardSet) -> None:
-    samples = shards.samples
-    one_clip = samples.clip == samples.clip[shards.rows(0)][0]
-    assert len(np.unique(samples.person[one_clip])) > 1
-    rows = np.flatnonzero(one_clip)
-
-    class OneClip(ShardSet):
-        def rows(self, split: int) -> np.ndarray:
-            return rows
-
-    for seed in range(5):
-        episodes = RigEpisodes(OneClip.open(config.data.shards), config.episode, seed)
-        period, query = episodes.split(training_rigs(config, shards)[0])
-        assert len(query) > 0
-        assert set(samples.frame[period]).isdisjoint(samples.frame[query])
-
-
-def test_one_clip_is_cut_in_time(config: RunConfig, tmp_path: Path) -> None:
-    one = random_content(0, blocks=(12,), cameras=4, test=())
-    shards = ShardSet.open(str(write(tmp_path / "one", one)))
-    episodes = RigEpisodes(shards, config.episode, config.seed)
-    rows, query_rows = episodes.split(training_rigs(config, shards)[0])
-    frame = shards.samples.frame
-    assert len(rows) > len(query_rows) > 0
-    assert set(frame[rows]).isdisjoint(frame[query_rows])
+# Training.
 
 
 SCALARS = ["own_peak", "line_bias", "every_support", "point_sigma", "log_strength"]
@@ -125,24 +58,26 @@ SCALARS = ["own_peak", "line_bias", "every_support", "point_sigma", "log_strengt
 
 @pytest.mark.parametrize("name", SCALARS)
 def test_gradient_is_the_slope_of_the_query_loss(
-    config: RunConfig, shards: ShardSet, name: str
+    problem: PlusProblem, worker: RigWorker, name: str
 ) -> None:
-    worker, one, step = RigWorker(config), task(config, shards), 1e-2
+    one, step = task(problem), 1e-2
     slope = worker.run(weights(), one).arrays["scalars"][list(START).index(name)]
     low, high = (worker.run(weights(**{name: sign * step}), one).query_loss for sign in (-1, 1))
     assert slope == pytest.approx((high - low) / (2 * step), rel=0.05, abs=1e-4)
 
 
-def test_training_lowers_the_loss_of_samples_that_it_never_saw(
-    config: RunConfig, shards: ShardSet
-) -> None:
-    rigs = training_rigs(config, shards)
-    pairs = sorted({CameraPair(*rig[:2]) for rig in rigs})
-    pool = InProcessPool(config, pairs, RigWorker)
-    # A start that trusts no view's own heatmap has something to learn.
-    start = {name: torch.tensor(part) for name, part in weights(own_bias=-3.0).arrays.items()}
-    trainer = MetaTrainer(config, pairs, pool, start, rigs=rigs)
-    unseen = [task(config, shards, 1000 + number) for number in range(4)]
+class DistrustfulProblem(PlusProblem):
+    """Starts with no trust in any view's own heatmap, so that there is something to learn."""
+
+    def start(self) -> dict[str, torch.Tensor]:
+        return {n: torch.tensor(part) for n, part in weights(own_bias=-3.0).arrays.items()}
+
+
+def test_training_lowers_the_loss_of_samples_that_it_never_saw(problem: PlusProblem) -> None:
+    problem = DistrustfulProblem(problem.seed, problem.data, problem.problem, problem.judging)
+    pool = InProcessPool(problem)
+    trainer = MetaTrainer(problem, pool, MetaConfig(meta_batch_size=2), OuterConfig())
+    unseen = [task(problem, 1000 + number) for number in range(4)]
 
     def held_out() -> float:
         return float(
@@ -154,27 +89,92 @@ def test_training_lowers_the_loss_of_samples_that_it_never_saw(
     assert held_out() < 0.95 * before
 
 
+# Judging.
+
+
+def test_a_rig_is_judged_by_the_losses_that_it_is_trained_on(
+    problem: PlusProblem, worker: RigWorker
+) -> None:
+    one, moved = task(problem, 5), weights(own_bias=-1.0, line_bias=0.5)
+    trained = worker.run(moved, one)
+    asked = HeldOutTask(0, 0, one.cameras, draw=5)
+    judged = worker.judge(moved, asked)
+    assert judged.task == asked
+    assert judged.loss == pytest.approx(trained.query_loss, rel=1e-6)
+    assert judged.loss_before == pytest.approx(trained.support_loss, rel=1e-6)
+    assert judged.finite
+    assert 0 < judged.jdr <= 1
+    assert 0 < judged.jdr_alone <= 1
+
+
+def test_judgements_repeat_and_depend_on_weights_and_draw(
+    problem: PlusProblem, worker: RigWorker
+) -> None:
+    asked = HeldOutTask(0, 0, task(problem).cameras)
+    given = weights()
+    judged, again = worker.judge(given, asked), problem.worker("cpu").judge(given, asked)
+    assert (judged.loss, judged.jdr) == (again.loss, again.jdr)
+    other = worker.judge(weights(own_bias=-3.0), asked)
+    assert other.loss != judged.loss
+    assert (other.loss_before, other.jdr_alone) == (judged.loss_before, judged.jdr_alone)
+    assert worker.judge(given, HeldOutTask(0, 0, asked.cameras, draw=1)).loss != judged.loss
+    for name, array in weights().arrays.items():
+        assert np.array_equal(given.arrays[name], array)  # as they were given
+
+
+def test_frames_to_judge_on_are_as_many_as_held_out_says(problem: PlusProblem) -> None:
+    asked, one = HeldOutTask(0, 0, task(problem).cameras), task(problem)
+    more = HeldOutConfig(labelled_frames=6, query_frames=9)
+    other = PlusProblem(problem.seed, problem.data, problem.problem, more).worker("cpu")
+    worker = problem.worker("cpu")
+    assert other.judge(weights(), asked).loss != worker.judge(weights(), asked).loss
+    assert other.run(weights(), one).query_loss == worker.run(weights(), one).query_loss
+
+
+# Whole runs.
+
+
+@pytest.fixture
+def config(tiny_shards: Path, tmp_path: Path) -> RunConfig:
+    return load_config(None, [*_run(tiny_shards, tmp_path), "problem.exponents=true"])
+
+
+def _run(shards: Path, folder: Path, kind: str = "plus") -> list[str]:
+    of_rigs = ["rigs=3", "views=[2, 3]", "labels=6", "queries=3"] if kind == "plus" else []
+    return [
+        f"data.shards={shards}",
+        f"output.dir={folder / 'run'}",
+        "output.tensorboard=false",
+        "cluster.backend=in_process",
+        f"problem.kind={kind}",
+        "meta.rounds=2",
+        "meta.meta_batch_size=2",
+        *(f"problem.{setting}" for setting in of_rigs),
+    ]
+
+
 def test_a_run_leaves_weights_that_load(config: RunConfig) -> None:
-    run = Path(meta_train(config))
-    found, start = load_plus_weights(run, J), PlusWeights.start(J)
+    stored = read_weights(Path(meta_train(config)))
+    found, start = plus_weights(stored, GRID, J), PlusWeights.start(J)
     for name, part in start.named.items():
         assert not torch.equal(found.named[name], part)
     with pytest.raises(CheckpointError, match=r"offsets of shape \(17, 3\), expected \(19, 3\)"):
-        load_plus_weights(run, 19)
-    with pytest.raises(CheckpointError, match=r"train one with meta\.tasks=pairs"):
-        load_weights(run)
+        plus_weights(stored, GRID, 19)
+    with pytest.raises(CheckpointError, match=r"train one with problem\.kind=metafuse"):
+        metafuse_weights(stored, GRID, J)
 
 
-def test_exponents_stay_as_they_are_set_unless_asked_for(config: RunConfig) -> None:
-    fixed = replace(config, meta=replace(config.meta, exponents=False))
-    found, start = load_plus_weights(Path(meta_train(fixed)), J), PlusWeights.start(J)
+def test_exponents_stay_as_they_are_set_unless_asked_for(tiny_shards: Path, tmp_path: Path) -> None:
+    fixed = load_config(None, _run(tiny_shards, tmp_path))
+    stored = read_weights(Path(meta_train(fixed)))
+    found, start = plus_weights(stored, GRID, J), PlusWeights.start(J)
     moved_S = found.scalars_S != start.scalars_S
     assert [name for name, moved in zip(START, moved_S, strict=True) if moved] == ["log_strength"]
     assert (found.offsets_J3 != 0).any(1).sum() > J / 2
 
 
-def test_weights_of_another_kind_are_refused(config: RunConfig) -> None:
-    pairs = replace(config, meta=replace(config.meta, tasks="pairs", rounds=1))
-    run = Path(meta_train(replace(pairs, episode=replace(config.episode, shots=3))))
-    with pytest.raises(CheckpointError, match=r"no scalars.*meta.tasks=rigs"):
-        load_plus_weights(run, J)
+def test_weights_of_another_kind_are_refused(tiny_shards: Path, tmp_path: Path) -> None:
+    of_pairs = [*_run(tiny_shards, tmp_path, "metafuse"), "meta.rounds=1", "episode.shots=3"]
+    run = Path(meta_train(load_config(None, of_pairs)))
+    with pytest.raises(CheckpointError, match=r"needs scalars and offsets.*problem\.kind=plus"):
+        plus_weights(read_weights(run), GRID, J)
