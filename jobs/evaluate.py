@@ -1,7 +1,7 @@
 """Compare the methods on rigs of held-out cameras: tables and pictures.
 
 python jobs/evaluate.py --config configs/demo.yaml output.dir=runs/demo/evaluate
-python jobs/evaluate.py --config configs/benchmark.yaml --resume  # after an interruption
+python jobs/evaluate.py --config configs/published.yaml --resume  # after an interruption
 """
 
 import sys

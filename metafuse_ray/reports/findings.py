@@ -7,7 +7,7 @@ from typing import Any
 
 from metafuse_ray.benchmark.results import ESTIMATED
 from metafuse_ray.reports.report import data_lines, note_lines
-from metafuse_ray.reports.tables import Row, parts, signed
+from metafuse_ray.reports.tables import Row, signed
 
 PICTURES = {
     "frames": "Average JDR over labelled frames; bands are 95 % bootstrap intervals over rigs",
@@ -32,17 +32,7 @@ COMPARISONS = (
     ("Robust triangulation", "Weighted DLT", "Is plain triangulation a fair rival?"),
 )
 """(method, rival, the question they answer); pairs that were not evaluated are left out."""
-_HEADLINE = (
-    "No-Fusion",
-    "Robust triangulation",
-    "Triangulation over time",
-    "NaiveFuse ridge",
-    "MetaFuse",
-    "Epipolar maximum, F from labels",
-    "MetaFuse+",
-)
-_FEW_LABELS = {0, 5, 10, 50}
-_FEW = max(_FEW_LABELS)
+_FEW = 50
 _NOTHING = "–"
 
 
@@ -71,42 +61,6 @@ def findings_page(document: Mapping[str, Any], pictures: str) -> str:
         text += _part("### What pays", "\n".join(_answers(rows)))
     text += [f"## Pictures\n\n{_links(pictures)}"]
     return "\n\n".join(text) + "\n"
-
-
-def headline(document: Mapping[str, Any]) -> str:
-    """Return the table of the main numbers of each data set, as Markdown."""
-    tables = []
-    for name, own in parts(document):
-        table = _headline_table(own["rows"])
-        tables += [f"**{name.strip(' ()')}**", table] if name else [table]
-    return "\n\n".join(tables)
-
-
-def _headline_table(rows: Sequence[Row]) -> str:
-    """Methods side by side, calibration by calibration, then label count by label count."""
-    found = {(row["method"], row["labelled_frames"], row["calibration"]): row for row in rows}
-    methods = [name for name in _HEADLINE if any(key[0] == name for key in found)]
-    given = dict.fromkeys(key[2] for key in found if key[2] not in (None, ESTIMATED))
-    sizes = sorted({key[1] for key in found if key[2] == ESTIMATED} & _FEW_LABELS)
-    shown = []
-    for frames, calibration in [(0, one) for one in given] + [(size, ESTIMATED) for size in sizes]:
-        for method in methods:
-            keys = [(method, frames, calibration)]
-            if calibration == ESTIMATED or method == "No-Fusion":
-                keys.append((method, frames, None))
-            line = _given_head(calibration) + " off" * (calibration not in ("exact", ESTIMATED))
-            if calibration == ESTIMATED:
-                line = f"none, {frames} labelled frames"
-            row = next((found[key] for key in keys if key in found), None)
-            shown.append({"line": line, "method": method, "rate": row and row["jdr"]["average"]})
-    return _matrix(
-        "calibration",
-        shown,
-        lambda one: one["line"],
-        lambda one: one["method"],
-        str,
-        lambda one: one["rate"],
-    )
 
 
 def _part(title: str, content: str) -> list[str]:

@@ -73,7 +73,7 @@ def comparison_figure(document: Mapping[str, Any], metric: Metric) -> Figure:
     return figure
 
 
-def learning_figure(records: Sequence[Mapping[str, float]]) -> Figure:
+def learning_figure(records: Sequence[Mapping[str, float]], name: str = "") -> Figure:
     """Plot what meta-training does, against rounds.
 
     Above: the loss and the joint detection rate on one fixed set of episodes of held-out training
@@ -82,8 +82,11 @@ def learning_figure(records: Sequence[Mapping[str, float]]) -> Figure:
 
     Args:
         records: The rounds of `metrics.jsonl`.
+        name: Of what is trained, for the title.
     """
     figure = new_figure(8, 8)
+    if name:
+        figure.suptitle(f"Meta-training of {name}", fontsize=12)
     rounds = _column(records, "round")
     judged = np.isfinite(_column(records, "held_out_loss"))
     if judged.any():

@@ -28,10 +28,11 @@ def published_page(document: Mapping[str, Any]) -> str:
     """
     text = [
         "# The published tables, once more",
-        "Tables 1 and 2 of the supplement of *MetaFuse* (CVPR 2020) on data that we have. The paper's"
-        " figures come from the full CMU Panoptic images, which we do not have, so **levels are not"
-        " comparable; gaps between methods are**. Made by `make published`"
-        " (`benchmarks/published.py`); no figure here is typed.",
+        "Tables 1 and 2 of the supplement of *MetaFuse* (CVPR 2020) on data that we have. The"
+        " paper's figures come from the full CMU Panoptic images, which we do not have, so **levels"
+        " are not comparable; gaps between methods are**. Made by `make published`"
+        " (`benchmarks/published.py`); no figure here is typed. Which inner loop is used, and why:"
+        " [decisions/inner-loop.md](decisions/inner-loop.md).",
         "JDR, the joint detection rate, is the share of joints found within half a head, which is a"
         " twentieth of the crop's side. MPJPE is the mean distance of triangulated joints from the"
         " true ones. N is the number of labelled person-frames of the new rig. Intervals are 95 %"

@@ -31,24 +31,24 @@ from metafuse_ray.storage.location import join
 
 _log = logging.getLogger(__name__)
 REPORT_FILE = "results.md"
-_METRICS_FILE = "metrics.jsonl"
 _CONSOLE_WIDTH = 100
 """Columns of the tables where the output is not a terminal, for which rich assumes 80."""
-_DETECTION, _POSITION, _LEARNING = "jdr.png", "mpjpe.png", "learning_curves.png"
+_DETECTION, _POSITION = "jdr.png", "mpjpe.png"
 _CAPTIONS = {
     _DETECTION: "Average joint detection rate against labelled frames",
     _POSITION: "Joint position error against labelled frames",
     SHEET_FILE: "Heatmaps before and after fusion",
-    _LEARNING: "Meta-training",
 }
 
 
-def write_report(results: Path, run: Path | None) -> list[Path]:
+def write_report(
+    results: Path, curves: Mapping[str, Sequence[Mapping[str, float]]] | None = None
+) -> list[Path]:
     """Write `results.md` and the plots beside a `results.json`.
 
     Args:
         results: Path of `results.json`.
-        run: Folder of the meta-training run, for its learning curves.
+        curves: Method -> the rounds of the meta-training whose weights it starts from.
 
     Returns:
         The pictures that now lie beside it, the heatmap sheet included where there is one.
@@ -66,13 +66,21 @@ def write_report(results: Path, run: Path | None) -> list[Path]:
     save_figure(comparison_figure(shown, "mpjpe_mm"), pictures[1])
     if (folder / SHEET_FILE).is_file():
         pictures.append(folder / SHEET_FILE)
-    records = read_metrics(run / _METRICS_FILE) if run else []
-    if records:
-        pictures.append(folder / _LEARNING)
-        save_figure(learning_figure(records), pictures[-1])
+    for method, records in (curves or {}).items():
+        pictures.append(folder / learning_file(method))
+        save_figure(learning_figure(records, method), pictures[-1])
     with atomic_file(folder / REPORT_FILE) as partial:
         partial.write_text(markdown(document, pictures), encoding="utf-8")
     return pictures
+
+
+def learning_file(method: str) -> str:
+    """Return the name of the picture of a method's meta-training.
+
+    >>> learning_file("MetaFuse+")
+    'learning_curves_metafuse_plus.png'
+    """
+    return f"learning_curves_{method.lower().replace('+', '_plus').replace(' ', '_')}.png"
 
 
 def print_report(document: Mapping[str, Any], location: str, pictures: Sequence[Path]) -> None:
@@ -105,7 +113,9 @@ def markdown(document: Mapping[str, Any], pictures: Sequence[Path]) -> str:
         choices += [to_markdown(chosen, part)] if chosen.rows else []
     text += note_lines(document)
     text += [*choices, _CHOICE_NOTE] if choices else []
-    text += [f"## {_CAPTIONS[path.name]}\n\n![]({path.name})" for path in pictures]
+    text += [
+        f"## {_CAPTIONS.get(path.name, 'Meta-training')}\n\n![]({path.name})" for path in pictures
+    ]
     return "\n\n".join(text) + "\n"
 
 

@@ -70,9 +70,14 @@ class DataSet:
 
     def runs(self) -> Iterator[str]:
         """Yield the runs whose weights the methods start from, in all folds."""
-        for row in self._learning():
-            if path := self.config.weights.get(row.name):
-                yield from (fold_path(path, fold) for fold in self.folds)
+        for fold in self.folds:
+            yield from self.runs_of_fold(fold).values()
+
+    def runs_of_fold(self, fold: int) -> dict[str, str]:
+        """Return method -> the run whose weights it starts from in one fold."""
+        named = self.config.weights
+        rows = [row.name for row in self._learning() if row.name in named]
+        return {name: fold_path(named[name], fold) for name in rows}
 
     def weights(self, fold: int) -> Weights:
         """Load the meta-learned weights that the methods start from.

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from metafuse_ray.benchmark.cell_file import CELLS_FILE, CellFile
@@ -22,10 +21,11 @@ from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.config.load import config_tree, dump_config
+from metafuse_ray.meta.sinks import METRICS_FILE
 from metafuse_ray.methods.table import METHODS
 from metafuse_ray.progress import track
 from metafuse_ray.reports.heatmap_sheet import SHEET_FILE, heatmap_sheet
-from metafuse_ray.reports.report import print_report, write_report
+from metafuse_ray.reports.report import print_report, read_metrics, write_report
 from metafuse_ray.runs.data_sets import DataSet, open_data_sets
 from metafuse_ray.runs.evaluate_resume import finished_cells, run_facts
 from metafuse_ray.runs.job import job
@@ -107,7 +107,7 @@ def evaluate(config: RunConfig) -> str:
             partial_path.write_text(json.dumps(document, indent=1, allow_nan=False))
         first = [cell for cell in cells if cell.fold == 0]
         heatmap_sheet(setups, worker(), first, folder.path)
-        pictures = _write_report(path, _first_run(sets[0]))
+        pictures = write_report(path, _curves(sets[0]))
     print_report(document, config.output.dir, pictures)
     return join(config.output.dir, RESULTS_FILE)
 
@@ -147,16 +147,14 @@ def together(cells: Sequence[Cell], setups: Mapping[str, Setup]) -> list[tuple[C
     return [tuple(group) for group in groups.values()]
 
 
-def _first_run(one: DataSet) -> str | None:
-    """Return the run whose curves the report shows: that of the first method with weights."""
-    return next(one.runs(), None)
-
-
-def _write_report(path: Path, run: str | None) -> list[Path]:
-    if run is None:
-        return write_report(path, None)
-    with run_here(run) as here:
-        return write_report(path, here)
+def _curves(one: DataSet) -> dict[str, list[dict[str, float]]]:
+    """Return the rounds of the runs that a data set's methods start from, where these are there."""
+    found = {}
+    for method, run in one.runs_of_fold(0).items():
+        with run_here(run) as here:
+            if records := read_metrics(here / METRICS_FILE):
+                found[method] = records
+    return found
 
 
 def _document(

@@ -146,7 +146,8 @@ def meta_train(config: RunConfig) -> str:
             trainer.fit(rounds)
             with atomic_file(run / FINAL_FOLDER / MODEL_FILE) as path:
                 path.write_bytes(model_bytes(trainer, origin))
-        save_figure(learning_figure(read_metrics(run / METRICS_FILE)), run / CURVES_FILE)
+        curves = learning_figure(read_metrics(run / METRICS_FILE), problem.kind)
+        save_figure(curves, run / CURVES_FILE)
     _log.info("weights: %s", join(config.output.dir, f"{FINAL_FOLDER}/{MODEL_FILE}"))
     _log.info("curves: %s", join(config.output.dir, CURVES_FILE))
     return config.output.dir

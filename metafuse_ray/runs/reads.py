@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from importlib import import_module
 
 from metafuse_ray.config.job import Job, covers
-from metafuse_ray.config.section import idle_settings, replaced
+from metafuse_ray.config.section import idle_settings, replaced, settings
 from metafuse_ray.methods.row import MethodRow
 from metafuse_ray.methods.table import METHODS, PROBLEMS
 from metafuse_ray.runs.settings import RunConfig
@@ -76,7 +76,10 @@ def refused(
                 or _of_another_method(name, config, path)
                 or _of_another_job(name, jobs, config, path)
             )
-    for path in filed:
+    # A file may be a resolved configuration, which names every setting: defaults ask for nothing.
+    usual = {path: value for path, _, value in settings(RunConfig)}
+    asked = {path for path, _, value in settings(config) if value != usual.get(path)}
+    for path in asked.intersection(filed):
         if not _has_effect(path, read, idle):
             said = _of_another_kind(name, jobs, config, path) or _without_effect(path, read, idle)
             if said:

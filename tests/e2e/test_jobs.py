@@ -66,6 +66,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
             "meta_train",
             *(shards, f"output.dir={folder / kind}", *train),
             *("cluster.actors=2", "checkpoint.every=2"),
+            timeout_s=300,
         )
     ended = succeed(
         "evaluate",

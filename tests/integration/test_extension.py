@@ -208,12 +208,14 @@ def test_methods_are_compared_and_drawn(shards: Path, run: Path, tmp_path: Path)
     assert shares["Learned average"] == pytest.approx(learned)
 
     pictures = {path.name: path.stat().st_size for path in (tmp_path / "there").glob("*.png")}
-    assert set(pictures) == {"jdr.png", "mpjpe.png", "heatmaps.png", "learning_curves.png"}
+    assert {"jdr.png", "mpjpe.png", "heatmaps.png"} < set(pictures)
+    assert any(name.startswith("learning_curves") for name in pictures)
     assert min(pictures.values()) > 5000
     (legend,) = comparison_figure(there, "jdr").legends
+    handles: list[Any] = legend.legend_handles
     colours = {
         text.get_text(): to_hex(to_rgba_array(handle.get_color())[0])
-        for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
+        for text, handle in zip(legend.get_texts(), handles, strict=True)
     }
     for row in ROWS:
         assert colours[row.name] == row.colour

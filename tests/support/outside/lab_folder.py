@@ -19,6 +19,7 @@ from metafuse_ray.shards.blocks import TEST, TRAIN, SampleBlock
 from metafuse_ray.shards.settings import DataConfig
 
 _FILE = "lab.npz"
+_PARTS = ("K", "distortion", "R", "t")
 
 
 def write(
@@ -35,7 +36,7 @@ def write(
         joints_world=joints_world_FJ3,
         **{f"{name}/{part}": getattr(camera, part)
            for name, camera in zip(rig.names, cameras, strict=True)
-           for part in ("K", "distortion", "R", "t")},
+           for part in _PARTS},
     )  # fmt: skip
     for name, camera in zip(rig.names, cameras, strict=True):
         (folder / name).mkdir()
@@ -84,8 +85,8 @@ def images(folder: str, source: Mapping[str, Any]) -> Callable[[str, int], Path 
 
 def _camera(name: str, parts: Mapping[str, np.ndarray]) -> Camera:
     width, height = parts["sizes"][list(parts["names"]).index(name)].tolist()
-    own = (parts[f"{name}/{part}"] for part in ("K", "distortion", "R", "t"))
-    return Camera(name, *own, width, height)
+    own = {part: parts[f"{name}/{part}"] for part in _PARTS}
+    return Camera(name, **own, width=width, height=height)
 
 
 def _image(folder: Path, camera: str, frame: int) -> Path:

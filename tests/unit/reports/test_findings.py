@@ -5,7 +5,7 @@ import numpy as np
 
 from metafuse_ray.benchmark.cells import missed_percent
 from metafuse_ray.benchmark.results import plain, rows_from_cells
-from metafuse_ray.reports.findings import PICTURES, findings_page, headline
+from metafuse_ray.reports.findings import PICTURES, findings_page
 from metafuse_ray.reports.findings_plots import findings_figures
 from tests.support.evaluation import cell_result, document, two_rigs
 
@@ -46,21 +46,6 @@ def test_questions_are_answered_with_intervals_and_those_not_evaluated_are_left_
     assert "MetaFuse against No-Fusion: N = 50 +5.0 (+4.0 to +6.0)" in page
     assert "Ahead in 1, behind in 0, of 1" in page
     assert "MetaFuse+" not in page
-
-
-def test_the_headline_sets_methods_side_by_side():
-    tree = _document()
-    estimated = [
-        {**row, "method": "MetaFuse+", "calibration": "estimated"}
-        for row in tree["rows"]
-        if (row["method"], row["labelled_frames"]) == ("MetaFuse", 50)
-    ]
-    table = headline({**tree, "rows": [*tree["rows"], *estimated]}).splitlines()
-    methods = "No-Fusion | Robust triangulation | MetaFuse | MetaFuse+"
-    assert table[0] == f"| calibration | {methods} |"
-    assert table[2].startswith("| exact | ")
-    assert table[3] == "| 0.5° off | 85.0 | 86.0 | – | – |"
-    assert table[-1] == "| none, 50 labelled frames | 85.0 | – | 90.0 | 90.0 |"
 
 
 def test_no_figure_of_the_prose_outlives_its_results():

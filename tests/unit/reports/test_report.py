@@ -104,18 +104,20 @@ def test_the_report_lies_beside_the_results(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     _write_metrics(run)
-    pictures = write_report(_write(tmp_path), run)
-    assert [path.name for path in pictures] == ["jdr.png", "mpjpe.png", "learning_curves.png"]
+    records = read_metrics(run / "metrics.jsonl")
+    pictures = write_report(_write(tmp_path), {"MetaFuse": records, "MetaFuse+": records})
+    curves = ["learning_curves_metafuse.png", "learning_curves_metafuse_plus.png"]
+    assert [path.name for path in pictures] == ["jdr.png", "mpjpe.png", *curves]
     for path in pictures:
         head = path.read_bytes()[:24]
         assert head.startswith(b"\x89PNG\r\n\x1a\n")
         assert min(struct.unpack(">II", head[16:])) > 300
-    assert "learning_curves.png" in (tmp_path / "results.md").read_text()
+    assert all(name in (tmp_path / "results.md").read_text() for name in curves)
     assert not list(tmp_path.glob(".*partial"))
 
 
 def test_a_report_without_a_run_has_no_learning_curves(tmp_path):
-    names = [path.name for path in write_report(_write(tmp_path), None)]
+    names = [path.name for path in write_report(_write(tmp_path))]
     assert names == ["jdr.png", "mpjpe.png"]
 
 
