@@ -6,8 +6,8 @@ Every candidate meta-trains MetaFuse on the training cameras that are left after
 Rigs of four of the held-out ones then label N consecutive person-frames of one training clip,
 fine-tune theta to them as the product does, and are judged on frames of other training clips.
 Neither the test cameras nor the test frames are touched, so that a choice by this table may be
-evaluated on them. In this process, on one thread; at 32 x 32 expect a minute or two for every
-candidate of 60 rounds and a few minutes for each N.
+evaluated on them. In this process, on one thread; at 32 x 32, 60 rounds take half a minute to four
+minutes a candidate, and judging it about one and a half.
 
     --only "adam, 5 steps, .1, first order"     one candidate (may be given several times)
     --rounds 2 --rigs 1 --frames 5              does it run at all?

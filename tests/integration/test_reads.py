@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -25,7 +25,7 @@ from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.config.job import Job, run_job, settings_help
 from metafuse_ray.config.load import config_tree, flow
 from metafuse_ray.config.paths import rooted
-from metafuse_ray.config.section import settings
+from metafuse_ray.config.section import field_kind, settings
 from metafuse_ray.methods.table import METHODS, PROBLEMS
 from metafuse_ray.runs.adapt import adapt
 from metafuse_ray.runs.evaluate import evaluate
@@ -256,7 +256,18 @@ def _own_settings(kind: str, other: str) -> dict[str, Any]:
     configs = {name: load_config(None, [f"problem.kind={name}"]) for name in (kind, other)}
     own = _listed(meta_train, configs[kind]) - _listed(meta_train, configs[other])
     assert own
-    return {path: value for path, _, value in settings(configs[kind]) if path in own}
+    return {path: _other(path, value) for path, _, value in settings(configs[kind]) if path in own}
+
+
+def _other(path: str, value: Any) -> Any:
+    """Return another value of a setting than its default, which asks for nothing in a file."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return next(one for one in get_args(field_kind(RunConfig, path)) if one != value)
+    if isinstance(value, tuple):
+        return value[:1]
+    return value + 1 if isinstance(value, int) else value / 2
 
 
 @pytest.mark.parametrize(("kind", "other"), list(permutations(PROBLEMS, 2)))
