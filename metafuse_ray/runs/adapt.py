@@ -49,6 +49,7 @@ from metafuse_ray.storage.working_folder import working_folder
 _log = logging.getLogger(__name__)
 _OWNED = re.compile(re.escape(SHEET_FILE))
 """What an earlier run may leave that a later one does not replace."""
+_ABLE = ("MetaFuse", "MetaFuse+")
 _ALONE = Choice(0.0, 1.0, 1.0, float("nan"), float("nan"))
 
 
@@ -134,8 +135,7 @@ def _adapted_from(
         ConfigError: The method cannot adapt a rig, or ``weights`` does not name its run.
     """
     name = method or _usual(weights)
-    able = {row.name: row for row in METHODS.values() if row.ours}
-    row = chosen(able, name, "adapt.method")
+    row = chosen({able: METHODS[able] for able in _ABLE}, name, "adapt.method")
     if name not in weights:
         raise ConfigError(
             f"weights.{name}: adapting a rig needs meta-learned weights; set it to the output.dir"

@@ -61,7 +61,7 @@ def _reads(config: RunConfig) -> set[str]:
         cells.append("calibrated_labelled_frames")
     read = {
         *("seed", "checkpoint.resume", "output.dir", *(f"evaluate.{name}" for name in cells)),
-        *(*SHARDS, *LABELLED, *JUDGED, *actors(config)),
+        *(*SHARDS, *LABELLED, *JUDGED, *actors(config.cluster)),
     } - {"data.fold"}
     if any(row.labels != "never" for row in rows):
         read.add("samples.label_noise_px")

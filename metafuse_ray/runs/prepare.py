@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from metafuse_ray.backbones.backbone import PoseBackbone
+from metafuse_ray.backbones.settings import BackboneConfig
 from metafuse_ray.backbones.table import BACKBONES
 from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.cluster.settings import ClusterConfig
@@ -40,11 +41,11 @@ def _reads(config: RunConfig) -> tuple[str, ...]:
     recording = ("data.sequence", "data.format", "data.train_frame_share", "backbone.batch_size")
     form = RECORDINGS.get(config.data.format)
     of_form = () if form is None else form.reads
-    return (*WRITTEN, *recording, *of_form, *_reads_of_backbone(config), *actors(config))
+    return (*WRITTEN, *recording, *of_form, *_of_backbone(config.backbone), *actors(config.cluster))
 
 
-def _reads_of_backbone(config: RunConfig) -> tuple[str, ...]:
-    row = BACKBONES.get(config.backbone.name)
+def _of_backbone(backbone: BackboneConfig) -> tuple[str, ...]:
+    row = BACKBONES.get(backbone.name)
     return ("backbone.name", *(() if row is None else row.reads))
 
 
@@ -79,7 +80,7 @@ def prepare(config: RunConfig) -> str:
     return config.data.shards
 
 
-@job(_reads_of_backbone)
+@job(lambda config: _of_backbone(config.backbone))
 def fetch_backbone(config: RunConfig) -> Path:
     """Fetch the weights of the backbone into the cache, or verify those that are there."""
     row = chosen(BACKBONES, config.backbone.name, "backbone.name")

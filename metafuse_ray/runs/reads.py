@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 
+from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.config.job import Job, covers
 from metafuse_ray.config.section import idle_settings, replaced, settings
-from metafuse_ray.methods.row import MethodRow
+from metafuse_ray.methods.row import MethodRow, ProblemRow
 from metafuse_ray.methods.table import METHODS, PROBLEMS
 from metafuse_ray.runs.settings import RunConfig
 
@@ -30,16 +32,12 @@ JUDGED = (
 """Which samples a rig is judged on, and how."""
 
 
-def actors(config: RunConfig) -> tuple[str, ...]:
+def actors(cluster: ClusterConfig) -> tuple[str, ...]:
     """Return what a run reads that maps its work over actors."""
-    if config.cluster.backend == "in_process":
-        return ("cluster.backend", "cluster.threads")
-    return tuple(
-        f"cluster.{name}"
-        for name in (
-            *("backend", "address", "actors", "cpus_per_actor", "gpus_per_actor", "threads"),
-        )
-    )
+    names = ["backend", "threads"]
+    if cluster.backend == "ray":
+        names += ["address", "actors", "cpus_per_actor", "gpus_per_actor"]
+    return tuple(f"cluster.{name}" for name in names)
 
 
 def of_method(row: MethodRow) -> set[str]:
@@ -66,69 +64,73 @@ def refused(
         typed: Paths given on the command line: meant for this run.
         filed: Paths in the file, which may serve other jobs and other methods too.
     """
-    read, idle = jobs[name].reads(config), idle_settings(config)
-    found = {}
-    for path in typed:
-        if not _has_effect(path, read, idle):
-            found[path] = (
-                _of_another_kind(name, jobs, config, path)
-                or _without_effect(path, read, idle)
-                or _of_another_method(name, config, path)
-                or _of_another_job(name, jobs, config, path)
-            )
+    given = _Given(name, jobs, config, jobs[name].reads(config), idle_settings(config))
+    found = {path: given.why(path) for path in typed if not given.has_effect(path)}
     # A file may be a resolved configuration, which names every setting: defaults ask for nothing.
     usual = {path: value for path, _, value in settings(RunConfig)}
     asked = {path for path, _, value in settings(config) if value != usual.get(path)}
     for path in asked.intersection(filed):
-        if not _has_effect(path, read, idle):
-            said = _of_another_kind(name, jobs, config, path) or _without_effect(path, read, idle)
-            if said:
-                found[path] = said
+        if not given.has_effect(path) and (said := given.why_here(path)):
+            found[path] = said
     return found
 
 
-def _has_effect(path: str, read: Collection[str], idle: Mapping[str, str]) -> bool:
-    section = path.split(".")[0] == path and path not in ("seed", "root")
-    whole = section and any(one.startswith(f"{path}.") for one in read)
-    return path.startswith("cluster.") or whole or (covers(read, path) and path not in idle)
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """The settings of a run, and what it reads of them.
 
+    Attributes:
+        name: Of the job.
+        jobs: All of them.
+        config: The settings.
+        read: Paths of what is read.
+        idle: Path -> the setting under which it would have an effect.
+    """
 
-def _without_effect(path: str, read: Collection[str], idle: Mapping[str, str]) -> str | None:
-    if path in idle and covers(read, path):
-        return f"it has no effect here; it has one with {idle[path]}"
-    return None
+    name: str
+    jobs: Mapping[str, Job[RunConfig]]
+    config: RunConfig
+    read: Collection[str]
+    idle: Mapping[str, str]
 
+    def has_effect(self, path: str) -> bool:
+        """Whether a setting, or a part of a whole section, counts."""
+        section = "." not in path and path not in ("seed", "root")
+        whole = section and any(one.startswith(f"{path}.") for one in self.read)
+        read = covers(self.read, path) and path not in self.idle
+        return path.startswith("cluster.") or whole or read
 
-def _of_another_kind(
-    name: str, jobs: Mapping[str, Job[RunConfig]], config: RunConfig, path: str
-) -> str | None:
-    """A setting that this job reads with another problem."""
-    kinds = [
-        kind
-        for kind, row in PROBLEMS.items()
-        if kind != config.problem.kind
-        and covers(jobs[name].reads(replaced(config, problem=row.settings())), path)
-    ]
-    if not kinds:
+    def why(self, path: str) -> str:
+        """Say why a setting has no effect, and who reads it."""
+        return self.why_here(path) or self._of_another_method(path) or self._of_another_job(path)
+
+    def why_here(self, path: str) -> str | None:
+        """Say what other setting of this very job would make it count."""
+        others = [
+            kind
+            for kind, row in PROBLEMS.items()
+            if kind != self.config.problem.kind and covers(self._read_with(row), path)
+        ]
+        if others:
+            readers = " or ".join(f"problem.kind={kind}" for kind in others)
+            return f"problem.kind={self.config.problem.kind} does not read it; {readers} does"
+        if path in self.idle and covers(self.read, path):
+            return f"it has no effect here; it has one with {self.idle[path]}"
         return None
-    readers = " or ".join(f"problem.kind={kind}" for kind in kinds)
-    return f"problem.kind={config.problem.kind} does not read it; {readers} does"
 
+    def _read_with(self, row: ProblemRow) -> Collection[str]:
+        return self.jobs[self.name].reads(replaced(self.config, problem=row.settings()))
 
-def _of_another_method(name: str, config: RunConfig, path: str) -> str | None:
-    """A setting that this job reads for other methods."""
-    readers = [row.name for row in METHODS.values() if covers(of_method(row), path)]
-    if name not in ("evaluate", "adapt") or not readers:
-        return None
-    key = "evaluate.methods" if name == "evaluate" else "adapt.method"
-    return f"no method of {key} reads it; {', '.join(readers)} read it"
+    def _of_another_method(self, path: str) -> str | None:
+        key = {"evaluate": "evaluate.methods", "adapt": "adapt.method"}.get(self.name)
+        readers = [row.name for row in METHODS.values() if covers(of_method(row), path)]
+        if key is None or not readers:
+            return None
+        return f"no method of {key} reads it; {', '.join(readers)} read it"
 
-
-def _of_another_job(
-    name: str, jobs: Mapping[str, Job[RunConfig]], config: RunConfig, path: str
-) -> str:
-    for other in _NAMES:
-        import_module(f"metafuse_ray.runs.{other}")
-    readers = [other for other, job in jobs.items() if covers(job.reads(config), path)]
-    who = f"; {', '.join(readers)} read{'s' if len(readers) == 1 else ''} it" if readers else ""
-    return f"{name} does not read it{who}"
+    def _of_another_job(self, path: str) -> str:
+        for other in _NAMES:
+            import_module(f"metafuse_ray.runs.{other}")
+        readers = [name for name, job in self.jobs.items() if covers(job.reads(self.config), path)]
+        who = f"; {', '.join(readers)} read{'s' if len(readers) == 1 else ''} it" if readers else ""
+        return f"{self.name} does not read it{who}"

@@ -24,7 +24,7 @@ from metafuse_ray.meta.tasks import Judgement, Weights
 from metafuse_ray.methods.table import PROBLEMS
 from metafuse_ray.runs.job import job
 from metafuse_ray.runs.outputs import start_run
-from metafuse_ray.runs.problems import build_trial, own_settings, with_settings
+from metafuse_ray.runs.problems import build_trial, own_settings
 from metafuse_ray.runs.resume import decisive_settings, differing_settings
 from metafuse_ray.runs.settings import RunConfig, config_from_tree
 from metafuse_ray.shards.opening import open_shards
@@ -91,7 +91,7 @@ def tune(config: RunConfig) -> Path:
     document = plain(_document(sweep, tree, shards, sweep.store.all()))
     for name, text in (
         (RESULT_FILE, json.dumps(document, indent=1, allow_nan=False)),
-        (BEST_FILE, best_header(document) + dump_config(_best(config, document))),
+        (BEST_FILE, best_header(document) + dump_config(_best(sweep, document))),
     ):
         with atomic_file(sweep.folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -265,12 +265,11 @@ def _final_weights(sweep: Sweep, trial: Trial) -> Weights:
     return Weights({name: tensor.numpy() for name, tensor in checkpoint.weights.items()})
 
 
-def _best(config: RunConfig, document: Mapping[str, Any]) -> RunConfig:
+def _best(sweep: Sweep, document: Mapping[str, Any]) -> RunConfig:
     """Return the configuration with the chosen settings, for a run of its own."""
     chosen = next(one for one in document["trials"] if one["number"] == document["chosen"])
-    folder = str(Path(config.output.dir) / "best")
-    return replaced(
-        with_settings(config, chosen["settings"]),
-        output=replaced(config.output, dir=folder),
-        checkpoint=replaced(config.checkpoint, resume=False),
-    )
+    _, tree = sweep.build(chosen["settings"])
+    output = {**tree["output"], "dir": str(Path(tree["output"]["dir"]) / "best")}
+    checkpoint = {**tree["checkpoint"], "resume": False}
+    tree = {**tree, "output": output, "checkpoint": checkpoint}
+    return config_from_tree(tree, "the sweep")

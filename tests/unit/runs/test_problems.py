@@ -13,31 +13,27 @@ from metafuse_ray.config.load import config_tree
 from metafuse_ray.methods.metafuse.problem import MetaFuseProblem
 from metafuse_ray.methods.plus.problem import PlusProblem
 from metafuse_ray.methods.table import METAFUSE, PLUS
-from metafuse_ray.runs.problems import (
-    build_problem,
-    build_trial,
-    own_settings,
-    with_settings,
-)
+from metafuse_ray.runs.problems import build_problem, build_trial, own_settings
 from metafuse_ray.runs.settings import load_config
 
 SETTINGS = {"inner.lr": 0.7, "outer.lr": 0.002, "episode.shots": 5}
 
 
 def test_settings_enter_a_configuration_and_come_back() -> None:
-    config = with_settings(load_config(None, ["meta.rounds=7"]), SETTINGS)
-    assert (config.inner.lr, config.outer.lr, config.episode.shots) == (0.7, 0.002, 5)
-    assert own_settings(config_tree(config), METAFUSE.searched) == SETTINGS
-    assert config.meta.rounds == 7
+    problem, tree = build_trial(load_config(None, ["meta.rounds=7"]), SETTINGS)
+    assert isinstance(problem, MetaFuseProblem)
+    assert (problem.inner.lr, problem.outer.lr, problem.episode.shots) == (0.7, 0.002, 5)
+    assert own_settings(tree, METAFUSE.searched) == SETTINGS
+    assert tree["meta"]["rounds"] == 7
 
 
 def test_settings_of_the_problem_itself_do_so_too() -> None:
     config = load_config(None, ["problem.kind=plus", "problem.rigs=7"])
-    changed = with_settings(config, {"problem.lr": 0.5, "problem.lr_offsets": 0.25})
-    before, after = (own_settings(config_tree(one), PLUS.searched) for one in (config, changed))
+    _, changed = build_trial(config, {"problem.lr": 0.5, "problem.lr_offsets": 0.25})
+    before, after = (own_settings(tree, PLUS.searched) for tree in (config_tree(config), changed))
     assert before == {"problem.lr": 0.03, "problem.lr_offsets": 0.03}
     assert after == {"problem.lr": 0.5, "problem.lr_offsets": 0.25}
-    assert changed.problem.rigs == 7
+    assert changed["problem"]["rigs"] == 7
 
 
 @pytest.mark.parametrize(
