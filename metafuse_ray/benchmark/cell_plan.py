@@ -31,7 +31,7 @@ def plan_cells(
         rigs, frames_list = _rigs_with_frames(setup, shards, test_shards, views)
         for rig in rigs:
             for method in setup.evaluate.methods:
-                for frames, calibration, draw in _settings(
+                for frames, calibration, draw in planned(
                     setup.methods[method], setup.evaluate, frames_list
                 ):
                     cells.append(Cell(rig, frames, draw, method, calibration, fold, data))
@@ -40,10 +40,16 @@ def plan_cells(
     return sorted(cells, key=lambda cell: (order[cell.rig], cell.labelled_frames, cell.draw))
 
 
-def _settings(
+def planned(
     entry: MethodRow, wanted: EvaluateConfig, frames_list: list[int]
 ) -> Iterator[tuple[int, Calibration | None, int]]:
-    """Yield (N, calibration, draw) of every cell of a method on a rig."""
+    """Yield (N, calibration, draw) of every cell of a method on a rig.
+
+    Args:
+        entry: The method's row.
+        wanted: What is compared.
+        frames_list: The Ns that the rig has labels for.
+    """
     draws = wanted.seeds
     if entry.costly:
         chosen = wanted.costly_labelled_frames

@@ -75,9 +75,11 @@ class DataSet:
 
     def runs_of_fold(self, fold: int) -> dict[str, str]:
         """Return method -> the run whose weights it starts from in one fold."""
-        named = self.config.weights
-        rows = [row.name for row in self._learning() if row.name in named]
-        return {name: fold_path(named[name], fold) for name in rows}
+        return {
+            row.name: fold_path(self.config.weights[row.name], fold)
+            for row in self._learning()
+            if row.name in self.config.weights
+        }
 
     def weights(self, fold: int) -> Weights:
         """Load the meta-learned weights that the methods start from.

@@ -13,15 +13,18 @@ from functools import partial
 from typing import Any
 
 from metafuse_ray.benchmark.cell_file import CELLS_FILE, CellFile
+from metafuse_ray.benchmark.cell_plan import planned
 from metafuse_ray.benchmark.cells import Cell, CellResult, CellWorker, task_of
 from metafuse_ray.benchmark.published import PUBLISHED
 from metafuse_ray.benchmark.results import plain, rows_from_cells
+from metafuse_ray.benchmark.settings import EvaluateConfig
 from metafuse_ray.benchmark.setup import Setup
 from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.config.load import config_tree, dump_config
 from metafuse_ray.meta.sinks import METRICS_FILE
+from metafuse_ray.methods.row import MethodRow
 from metafuse_ray.methods.table import METHODS
 from metafuse_ray.progress import track
 from metafuse_ray.reports.heatmap_sheet import SHEET_FILE, heatmap_sheet
@@ -63,11 +66,18 @@ def _reads(config: RunConfig) -> set[str]:
         *("seed", "checkpoint.resume", "output.dir", *(f"evaluate.{name}" for name in cells)),
         *(*SHARDS, *LABELLED, *JUDGED, *actors(config.cluster)),
     } - {"data.fold"}
-    if any(row.labels != "never" for row in rows):
+    if any(_has_labels(row, config.evaluate) for row in rows):
         read.add("samples.label_noise_px")
     if any(row.drawn for row in rows):
         read.add("data.sequence")
     return read.union(*(of_method(row) for row in rows))
+
+
+def _has_labels(row: MethodRow, wanted: EvaluateConfig) -> bool:
+    """Whether a method is given labels in some cell; a data set may ask for other Ns."""
+    if wanted.data_sets:
+        return row.labels != "never"
+    return any(frames for frames, _, _ in planned(row, wanted, list(wanted.labelled_frames)))
 
 
 @job(_reads, resumes=True)

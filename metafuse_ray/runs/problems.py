@@ -17,7 +17,7 @@ from metafuse_ray.tuning.search_space import Settings
 def build_problem(config: RunConfig) -> Problem:
     """Build the problem that the settings name."""
     row = PROBLEMS[config.problem.kind]
-    return bound(row, _sections(row, vars(config)))()
+    return bound(row, _sections(row, config))()
 
 
 def own_settings(tree: Mapping[str, Any], searched: Sequence[Searched]) -> dict[str, float]:
@@ -40,7 +40,7 @@ def build_trial(
         row: The problem's, for a process whose table may lack it; looked up where empty.
     """
     row = row or PROBLEMS[config.problem.kind]
-    sections = _sections(row, vars(config))
+    sections = _sections(row, config)
     for path, value in settings.items():
         section, _, name = path.partition(".")
         sections[section] = replaced(sections[section], **{name: value})
@@ -48,5 +48,5 @@ def build_trial(
     return bound(row, sections)(), config_tree(config) | tree
 
 
-def _sections(row: ProblemRow, every: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: every[name] for name in section_names(row.reads)}
+def _sections(row: ProblemRow, config: object) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in section_names(row.reads)}
