@@ -10,8 +10,8 @@ evaluated on them. In this process, on one thread; at 32 x 32, 60 rounds take ha
 minutes a candidate, and judging it about one and a half.
 
     --only "adam, 5 steps, .1, first order"     one candidate (may be given several times)
-    --rounds 2 --rigs 1 --frames 5              does it run at all?
-    episode.shots=8 outer.lr=0.001              other settings, for all candidates alike
+    --rounds 2 --rigs 1 --frames 5              a quick check that it runs
+    episode.shots=8 outer.lr=0.001              other settings, for all candidates
 """
 
 from __future__ import annotations
@@ -60,17 +60,18 @@ CANDIDATES: Mapping[str, Sequence[str]] = {
     ),
     "sgd, 1 step, alpha 3": (*_SGD, "inner.lr=3", "inner.steps=1"),
     "sgd, 5 steps, alpha 10": (*_SGD, "inner.lr=10", "inner.steps=5"),
+    "adam, 3 steps, .1, second order": (*_ADAM, "inner.steps=3", "inner.order=second"),
     "adam, 5 steps, .1, second order": (*_ADAM, "inner.steps=5", "inner.order=second"),
     "adam, 5 steps, .1, first order": (*_ADAM, "inner.steps=5", "inner.order=first"),
     "adam, 10 steps, .1, first order": (*_ADAM, "inner.steps=10", "inner.order=first"),
 }
-"""Name -> the settings that make it. They name every one that differs from another's."""
+"""Name -> the settings of a candidate. They name every setting in which candidates differ."""
 VIEWS = 4
 STEPS = (25, 40)
 SELF_WEIGHTS = (0.2, 0.3, 0.4)
-"""Lambdas and numbers of steps that a gain is the mean over: a choice among them is noise here."""
+"""Lambdas and numbers of steps that a gain is averaged over: choosing among them adds noise."""
 JUDGED = 160
-"""Person-frames that a rig is judged on at the most."""
+"""Most person-frames that a rig is judged on."""
 LABELLED = SamplesConfig(label_clips=1, label_order="consecutive")
 
 
@@ -168,7 +169,7 @@ def draw_rows(
 
 
 def train(config: RunConfig, held: Sequence[CameraPair]) -> Training:
-    """Meta-train a candidate, and see what its inner loop does on held-out pairs.
+    """Meta-train a candidate, and measure its inner loop on held-out pairs.
 
     Raises:
         AdaptationDivergedError: It diverged.

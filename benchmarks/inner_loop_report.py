@@ -15,7 +15,7 @@ ALONE, UNTRAINED = "No-Fusion", "not meta-trained"
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What came of a candidate.
+    """The result of a candidate.
 
     Attributes:
         weights: Omega and theta, meta-learned.
@@ -50,7 +50,7 @@ def markdown(
     """Return the table.
 
     Args:
-        page: What its head says.
+        page: Values for its head.
         rates: N -> of every rig, the percent of joints found by each start and by the views alone.
         trained: The candidates.
     """

@@ -70,7 +70,7 @@ REAL = {32: 16, 64: 4}
 """Side of the grid -> tasks of a round."""
 EMULATED_GRID = (64, 64)
 CAMERAS = [f"00_{number:02d}" for number in range(31)]
-"""Those of the CMU Panoptic dome, of which emulated tasks are the pairs."""
+"""Cameras of the CMU Panoptic dome, whose pairs are the emulated tasks."""
 PARTS = (
     ("dispatch", ActorMethod, "_remote"),
     ("dispatch", OpenCameras, "take"),
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="the page that is also printed")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of each kind")
     parser.add_argument("--most-actors", type=int, default=max(ACTORS), help="largest pool")
-    parser.add_argument("--note", default="", help="what the page says of the circumstances")
+    parser.add_argument("--note", default="", help="a remark on the circumstances, for the page")
     arguments = parser.parse_args()
     results = measure(arguments.repeats, arguments.most_actors) | {"note": arguments.note}
     arguments.json.write_text(json.dumps(results, indent=1) + "\n")
@@ -203,11 +203,11 @@ class EmulatedProblem:
         return EmulatedWorker(self.claim)
 
     def facts(self) -> Mapping[str, Any]:
-        """Nothing to say."""
+        """No facts."""
         return {}
 
     def describe(self) -> str:
-        """Say it in a line."""
+        """Describe the tasks in a line."""
         return "tasks that sleep"
 
     def remedy(self) -> str:
@@ -216,7 +216,7 @@ class EmulatedProblem:
 
 
 class EmulatedWorker:
-    """Sleeps as long as the first weight says, and answers with a gradient of the true size.
+    """Sleeps for the seconds in the first weight, and returns a gradient of the true size.
 
     Args:
         claim: The first worker that makes this file sleeps ten times as long.
@@ -245,7 +245,7 @@ class EmulatedWorker:
         return MetaGradient(task, self.arrays, 1.0, 1.0, seconds)
 
     def judge(self, weights: Weights, task: HeldOutTask) -> Judgement:
-        """Never asked: no cameras are held out."""
+        """Never called: no cameras are held out."""
         raise NotImplementedError
 
 
@@ -295,7 +295,7 @@ class Bench:
 
 
 def flat_rows(actors: int, repeats: int) -> list[dict[str, Any]]:
-    """Weak and strong scaling of sleeping tasks on so many actors."""
+    """Weak and strong scaling of sleeping tasks on a number of actors."""
     problem = EmulatedProblem()
     pairs = problem.tasks()
     with closing(Bench(problem, _emulated_cluster(actors))) as bench:
@@ -321,7 +321,7 @@ def grouped_rows(repeats: int) -> list[dict[str, Any]]:
 
 
 def slowed_row(folder: Path, actors: int, tasks: int) -> dict[str, Any]:
-    """Whole runs without and with an actor that takes ten times as long, which is found out too."""
+    """Whole runs without and with an actor that takes ten times as long, its discovery included."""
     walls = []
     for claim in (None, folder / f"slow_{actors}_{tasks}"):
         problem = EmulatedProblem(claim)
@@ -340,7 +340,7 @@ def slowed_row(folder: Path, actors: int, tasks: int) -> dict[str, Any]:
 
 
 def wait_s(count: int) -> float:
-    """Seconds of one look with `ray.wait` at so many references, one of them due."""
+    """Seconds of one look with `ray.wait` at ``count`` references, one of them due."""
     references = [ray.put(number) for number in range(count)]
     times = []
     for _ in range(20):

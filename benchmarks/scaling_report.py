@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ENOUGH = 0.9
-"""Efficiency down to which a form of the driver is said to do."""
+"""Least efficiency at which a form of the driver counts as good enough."""
 PARTS = ("dispatch", "transfer", "wait", "aggregation", "rest")
 
 _HEAD = """# Scaling

@@ -1,4 +1,4 @@
-"""Search alpha, beta and K with Ray Tune, on pairs of training cameras that are held out.
+"""Search alpha, beta and K, or the step sizes of MetaFuse+, on held-out training cameras.
 
 python jobs/tune.py --config configs/tune.yaml
 python jobs/tune.py --config configs/tune.yaml --resume  # after an interruption

@@ -17,7 +17,7 @@ CELLS_FILE = "cells.jsonl"
 
 
 class CellFile:
-    """One line a finished cell, after a line that says which run they belong to.
+    """One line a finished cell, after a line that names the run that they belong to.
 
     Args:
         path: The file; replaced unless ``finished`` is given.

@@ -35,7 +35,7 @@ def plan_cells(
                     setup.methods[method], setup.evaluate, frames_list
                 ):
                     cells.append(Cell(rig, frames, draw, method, calibration, fold, data))
-    # By N within a rig: who looks at a run under way sees all methods side by side.
+    # By N within a rig, so that a running evaluation already shows all methods side by side.
     order = {cell.rig: number for number, cell in reversed(list(enumerate(cells)))}
     return sorted(cells, key=lambda cell: (order[cell.rig], cell.labelled_frames, cell.draw))
 
@@ -57,7 +57,7 @@ def planned(
         draws = wanted.costly_seeds or draws
     for calibration in _calibrations(entry, wanted):
         for frames in _labelled_frames(entry, calibration, wanted, frames_list):
-            # Without labels and errors there is nothing that a draw would change.
+            # Without labels and errors, all draws are the same.
             nothing_drawn = frames == 0 and calibration in (None, "exact")
             for draw in range(1 if nothing_drawn else draws):
                 yield frames, calibration, draw
@@ -90,7 +90,7 @@ def _labelled_frames(
 def _rigs_with_frames(
     setup: Setup, shards: ShardSet, test_shards: ShardSet, views: int
 ) -> tuple[list[tuple[str, ...]], list[int]]:
-    """Draw rigs that have the largest N that is to be had, and keep the Ns up to it."""
+    """Draw the rigs with the most labelled samples, and keep the Ns up to that."""
     wanted = setup.evaluate
     test_shards.rig.subset(shards.manifest.test_cameras)
     whole = setup.data.test_shards is not None
@@ -118,5 +118,5 @@ def _rigs_with_frames(
         _log.warning("%d rigs, not evaluate.rigs=%d: there are no more", len(drawn), wanted.rigs)
     dropped = [frames for frames in sizes if frames > most]
     if dropped:
-        _log.warning("N = %s left out: too few rigs have as many samples to label", dropped)
+        _log.warning("N = %s left out: too few rigs have that many samples to label", dropped)
     return drawn, [frames for frames in wanted.labelled_frames if frames <= most]

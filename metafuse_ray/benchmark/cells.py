@@ -57,8 +57,8 @@ class CellResult:
         choice: What the method chose (`AdaptedMethod.chosen`).
         test_samples: Person-frames judged.
         positions_mm: The same error by every one of ``evaluate.positions``.
-        missed: Percent of all joints that are missed and that so many views ("0" and on) find by
-            themselves; together 100 less the average JDR.
+        missed: Number of views ("0" and up) -> percent of all joints that are missed although that
+            many views find them by themselves; their sum is 100 minus the average JDR.
     """
 
     cell: Cell
@@ -71,7 +71,7 @@ class CellResult:
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> CellResult:
-        """Build a result from what JSON holds of ``asdict``; null is NaN there."""
+        """Build a result from its ``asdict`` as JSON holds it, where null stands for NaN."""
         cell = Cell(**{**tree["cell"], "rig": tuple(tree["cell"]["rig"])})
         names = ("jdr", "choice", "positions_mm", "missed")
         numbers = {key: _with_nan(tree.get(key, {})) for key in names}
@@ -172,7 +172,7 @@ class CellWorker:
 
 
 def task_of(cell: Cell) -> Cell:
-    """Return what the cells of a task have in common: the first method's cell stands for all."""
+    """Return what the cells of a task have in common, as the first method's cell."""
     return replace(cell, method="No-Fusion")
 
 
@@ -190,7 +190,7 @@ def jdr_percent(detections_VBJ: np.ndarray, skeleton: Skeleton) -> dict[str, flo
 
 
 def missed_percent(detections_VBJ: np.ndarray, own_VBJ: np.ndarray) -> dict[str, float]:
-    """Share the missed joints out by the number of views that find them by themselves, percent.
+    """Count the missed joints by the number of views that find them by themselves, in percent.
 
     Args:
         detections_VBJ: Of a method; NaN where a joint does not count.

@@ -26,7 +26,7 @@ class JudgedSamples:
         batch: The samples.
         shards: Where they come from.
         rig: Names of the cameras.
-        rows_around: Rows of the frames before and after, for methods that listen to these.
+        rows_around: Rows of the frames before and after, for methods that use them.
     """
 
     batch: RigBatch

@@ -45,7 +45,7 @@ def position_errors(
         adapted: The method; its calibration is used.
         test: Samples with their truth.
         joints: What the method found there.
-        calibration: What the method was given; an estimated rig is first laid on the true one.
+        calibration: What the method was given; an estimated rig is first aligned with the true one.
         labelled: Samples that limbs are measured on, for ``pictorial``.
 
     Returns:
@@ -71,7 +71,7 @@ def position_errors(
 def rig_limbs(labelled: RigBatch | None, rig: Rig | None, skeleton: Skeleton) -> LimbModel | None:
     """Measure limbs on labelled samples with a method's calibration; None where either is missing.
 
-    Only labels enter: their triangulation stands in for a 3D truth.
+    Only labels are used: their triangulation replaces a 3D truth.
     """
     if labelled is None or rig is None:
         return None

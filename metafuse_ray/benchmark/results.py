@@ -149,7 +149,7 @@ def _rival_key(key: RowKey, rival: str, groups: Mapping[RowKey, Group]) -> RowKe
 
 
 def _paired(group: Group, other: Group, metric: str) -> dict[tuple[str, ...], list[float]]:
-    """Return the differences by rig; a row of one draw stands against all draws."""
+    """Return the differences by rig; a row of one draw is compared with all draws."""
     differences: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for unit in group.keys() & other.keys():
         for draw, result in sorted(group[unit].items()):

@@ -1,4 +1,4 @@
-"""What the benchmark lets a method know of a new rig: noisy labels, wrong calibration, no truth."""
+"""What a method may know about a new rig: noisy labels, a wrong calibration, no truth."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def given_calibration(seed: int, true: Rig, draw: int, calibration: Calibration)
 def _with_noise(
     batch: RigBatch, noise_px: float, address: tuple[int | str, ...], rows: np.ndarray
 ) -> RigBatch:
-    """Add noise to the labels: the same to a sample whatever N is, as nobody labels it twice."""
+    """Add noise to the labels: the same to a sample at every N, since a sample is labelled once."""
     if noise_px == 0:
         return batch
     seed, *place = address

@@ -98,7 +98,7 @@ def labelled_rows(
     if settings.label_order == "scattered":
         parts = [random.permutation(rows[group]) for group in groups]
     else:
-        # Cyclic: a draw that starts late in a clip goes on at its beginning.
+        # Cyclic: a draw that starts late in a clip continues at its beginning.
         parts = [np.roll(rows[group], -random.integers(group.sum())) for group in groups]
     return np.sort(np.concatenate(parts)[:frames])
 

@@ -22,7 +22,7 @@ Position = Literal["robust", "weighted", "pictorial"]
 
 
 def _listed(value: Any) -> Any:
-    """Take one value for a list of one."""
+    """Take a single value as a list of one."""
     return value if isinstance(value, (list, tuple)) else (value,)
 
 
@@ -52,15 +52,16 @@ class EvaluateConfig:
     )
     """Methods to compare."""
     labelled_frames: Some[NaturalInt] = (50, 100, 200, 500)
-    """N: labelled person-frames of the new rig; at 0 stand the methods that need none."""
+    """N: labelled person-frames of the new rig; methods that need none are evaluated at 0."""
     calibrations: Some[Calibration] = ("exact", "none")
     """What methods that use a calibration are given: exact, degrees of rotation error (about a
     random axis of each camera), or none."""
     calibrated_labelled_frames: Some[NaturalInt] = (0,)
-    """N at which a given calibration meets labels that a method could do without."""
+    """N at which methods that do not need labels are evaluated with a given calibration and
+    labels."""
     costly_labelled_frames: Some[NaturalInt] | None = None
-    """N at which methods stand that take many steps (NaiveFuse, Affine, MetaFuse); all N where
-    empty."""
+    """N at which methods that take many steps (NaiveFuse, Affine, MetaFuse) are evaluated; all N
+    where empty."""
     costly_seeds: PositiveInt | None = None
     """Draws for those methods; evaluate.seeds where empty."""
     rigs: PositiveInt = 8

@@ -25,7 +25,7 @@ class TaskActor:
     def open(self, tasks: Sequence[Cameras]) -> str:
         """Open and verify the shards of every camera of the actor's tasks.
 
-        Here and not in ``__init__``, whose errors would reach the driver as a dead actor.
+        Not in ``__init__``: its errors would reach the driver as a dead actor.
 
         Returns:
             The id of the node that the actor runs on.

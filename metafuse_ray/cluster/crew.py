@@ -27,10 +27,10 @@ _ROOM_EVERY_S = 1.0
 
 @dataclass(eq=False)
 class Seat:
-    """A place for an actor, which one actor after the other may hold.
+    """A place for an actor; one actor after another may hold it.
 
     Attributes:
-        actor: Handle of the present one.
+        actor: Handle of the present actor.
         node: Where it runs; empty until it has opened its shards.
         ready: Whether it may be given tasks.
         failures: Times in a row that an actor died or failed before it was ready.
@@ -50,20 +50,20 @@ class Seat:
 
 
 class Crew:
-    """Actors that hold the shards of tasks, each ready, opening or being pinged.
+    """Actors that hold the shards of tasks; each is ready, opening them, or being pinged.
 
-    Nothing here waits, except for the start: `references` tell what is under way, and `settle`
-    takes note of one that is done.
+    Nothing here waits, except at the start: `references` lists what is under way, and `settle`
+    handles one that is done.
 
     Args:
-        problem: Whose tasks.
+        problem: The problem whose tasks they do.
         cluster: How many actors, and what each reserves.
         policy: Decides about actors that fail before they are ready.
 
     Attributes:
-        seats: Number -> seat; one that is given up is gone.
+        seats: Number -> seat, without the seats that were given up.
         placement: Which seat holds which tasks.
-        cameras: What the actors have open.
+        cameras: The cameras that the actors have open.
         replaced: Actors replaced so far.
     """
 
@@ -92,7 +92,7 @@ class Crew:
         return [number for number, seat in self.seats.items() if seat.ready]
 
     def held(self, number: int, actor: Any) -> Seat | None:
-        """Return a seat where it still is this actor's, and the actor ready."""
+        """Return a seat if it is still this actor's and the actor is ready, else None."""
         seat = self.seats.get(number)
         return seat if seat is not None and seat.actor is actor and seat.ready else None
 
@@ -116,7 +116,7 @@ class Crew:
         return min((deadline for _, deadline in self._under_way.values()), default=math.inf)
 
     def settle(self, reference: ray.ObjectRef) -> Seat | None:
-        """Take note of one of the references that is done; returns a seat that became ready.
+        """Handle one of the references, which is done; return the seat if it became ready.
 
         Raises:
             MetaFuseError: A shard is damaged, or no actor is left.
@@ -140,7 +140,7 @@ class Crew:
         It waits in Ray's queue where the cluster has no room; the others go on meanwhile.
 
         Args:
-            seat: Whose actor is lost.
+            seat: The seat whose actor is lost.
             reason: For the log.
             redone: Tasks that it left undone.
         """
@@ -156,7 +156,7 @@ class Crew:
         """Ask an actor that could not be reached whether it answers; replace it if it does not.
 
         Args:
-            seat: Whose actor could not be reached.
+            seat: The seat whose actor could not be reached.
             patience_s: Seconds that the task before the ping may take.
             redone: Tasks that it left undone.
         """
@@ -215,7 +215,7 @@ class Crew:
             status = Status.ACTOR_DIED
         seat.failures += 1
         if seat.lost_at is None and isinstance(error, RayTaskError):
-            # At the start, and not of a death: say so before work starts.
+            # It failed at the start and did not die: raise before work starts.
             raise for_users(error) from error
         if self._policy.decide(status, seat.failures) is not Decision.RAISE:
             self.replace(seat, one_line(error), 0)

@@ -21,7 +21,7 @@ from metafuse_ray.meta.failures import Status
 
 
 def status_of(error: RayError) -> Status:
-    """Name what a call to an actor failed of."""
+    """Name why a call to an actor failed."""
     if isinstance(error, RayTaskError):
         return _status_of_cause(error.cause)
     if isinstance(error, ObjectLostError):
@@ -46,7 +46,7 @@ def _status_of_cause(cause: object) -> Status:
 def for_users(error: RayError) -> Exception:
     """Return the error to raise: the worker's own typed one, or one with a remedy.
 
-    An exception that is a bug stays as Ray brings it, with the traceback of the worker.
+    An exception that is a bug stays as Ray raises it, with the traceback of the worker.
     """
     if isinstance(error, RayTaskError):
         cause = error.cause
@@ -69,7 +69,7 @@ def get_restarted(references: Any, who: str, restarts: int, remedy: str) -> Any:
 
     Args:
         references: One, or a list.
-        who: What such an actor is to a user.
+        who: What messages call such an actor.
         restarts: Times that Ray restarted it.
         remedy: What to lower where memory is short.
 

@@ -22,13 +22,14 @@ from metafuse_ray.cluster.pool import RayTaskPool
 from metafuse_ray.cluster.runtime import actor_bundle, actor_options, ensure_ray
 from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.config.section import replaced
+from metafuse_ray.meta.pool import RoundCounts
 from metafuse_ray.meta.problem import Problem
 from metafuse_ray.meta.reduce import RoundSum, join, sum_gradients
 from metafuse_ray.meta.tasks import Task, Weights
 
 _log = logging.getLogger(__name__)
 _RESTARTS = 3
-"""Times that a died group actor is replaced, with new task actors, and its share done again."""
+"""Times that a dead group actor is replaced, with new task actors, and its share done again."""
 
 
 class GroupActor:
@@ -47,13 +48,13 @@ class GroupActor:
         self._pool: RayTaskPool | None = None
 
     def open(self) -> RayTaskPool:
-        """Start the group's actors where this has not been done: a restarted one starts anew."""
+        """Start the group's actors unless that is done; a restarted group actor does it again."""
         if self._pool is None:
             self._pool = RayTaskPool(self._problem, self._cluster)
         return self._pool
 
     def ready(self) -> None:
-        """Open, and say so."""
+        """Start the group's actors, and return once they are ready."""
         self.open()
 
     def sum_tasks(self, weights: Weights, tasks: Sequence[Task], of: int) -> RoundSum:
@@ -63,9 +64,10 @@ class GroupActor:
         summed = sum_gradients(gradients, of, self._clip_norm)
         return replace(summed, counts=pool.counts)
 
-    def run_tasks(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
-        """Run some tasks and return their results."""
-        return self.open().run_round(weights, tasks)
+    def run_tasks(self, weights: Weights, tasks: Sequence[Task]) -> tuple[list[Any], RoundCounts]:
+        """Run some tasks and return their results, and the group's counts."""
+        pool = self.open()
+        return pool.run_round(weights, tasks), pool.counts
 
 
 class GroupedPool:
@@ -75,7 +77,7 @@ class GroupedPool:
 
     Args:
         problem: Whose tasks.
-        cluster: ``groups`` shares out ``actors``.
+        cluster: ``actors`` are divided among ``groups``.
         clip_norm: Of each task's gradient; see `sum_gradients`.
 
     Attributes:
@@ -92,7 +94,7 @@ class GroupedPool:
         with ExitStack() as opened:
             opened.enter_context(ensure_ray(cluster))
             for actors in shares(cluster.actors, cluster.groups):
-                # Others would find no place: a group has reserved its own.
+                # Actors beyond these would find no place: a group has reserved its own only.
                 own = replaced(cluster, actors=actors, max_actors=None, groups=1)
                 bundles = _reserve(cluster, actors)
                 opened.callback(remove_placement_group, bundles)
@@ -116,14 +118,16 @@ class GroupedPool:
         ]
         return join(_get_all(sums), len(tasks))
 
-    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
-        """Return the results of tasks that are not summed, in the order of the tasks."""
+    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> tuple[list[Any], RoundCounts]:
+        """Return the results of tasks that are not summed, in their order, and the counts."""
         shared = ray.put(weights)
-        parts = [group.run_tasks.remote(shared, some) for group, some in self._dealt(tasks)]
-        return [result for part in _get_all(parts) for result in part]
+        asked = [group.run_tasks.remote(shared, some) for group, some in self._dealt(tasks)]
+        parts = _get_all(asked)
+        results = [result for found, _ in parts for result in found]
+        return results, sum((counts for _, counts in parts), RoundCounts())
 
     def _dealt(self, tasks: Sequence[Task]) -> Iterator[tuple[Any, Sequence[Task]]]:
-        """Deal neighbours to one group: most of the tree lies within the groups then."""
+        """Deal neighbours to one group, so that most of the tree lies within the groups."""
         start = 0
         for group, share in zip(self.groups, shares(len(tasks), len(self.groups)), strict=True):
             if share:
@@ -141,7 +145,7 @@ def shares(whole: int, parts: int) -> list[int]:
 
 
 def _reserve(cluster: ClusterConfig, actors: int) -> PlacementGroup:
-    """Room for a group's actors: on one node where there is one with enough."""
+    """Reserve room for a group's actors, on one node where one has enough."""
     return placement_group([actor_bundle(cluster)] * actors, strategy="PACK")
 
 

@@ -21,7 +21,7 @@ _QUEUED_PER_ACTOR = 2
 _WINDOW_PER_ACTOR = 4
 """Items between the oldest unfinished and the newest submitted one, per actor."""
 _RESTARTS = 2
-"""Times that a died actor is replaced and its items, which have no side effect, done again."""
+"""Times that a dead actor is replaced and its items, which have no side effect, done again."""
 
 
 def ordered_map(
@@ -35,12 +35,12 @@ def ordered_map(
     is unspecified. At most ``4 * cluster.actors`` results are held at a time, so a slow consumer
     slows the actors instead of filling the memory.
 
-    Ray is started for the length of the map where this process has none; hold
+    Ray is started for the duration of the map where this process has none; hold
     `metafuse_ray.cluster.runtime.ensure_ray` around several maps to start it once. Wrap the result
     in `contextlib.closing` where the loop over it can fail, so that its actors go at once.
 
     Args:
-        make_worker: Picklable factory without arguments (say, a `functools.partial` of a class).
+        make_worker: Picklable factory without arguments (such as a `functools.partial` of a class).
         items: Picklable work items; taken as needed.
         cluster: Backend, number of actors, their resources and threads.
 

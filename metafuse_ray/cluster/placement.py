@@ -1,8 +1,8 @@
 """Which actor holds the tasks of which cameras, and which waiting task an idle actor takes.
 
 The tasks are the edges of a hypergraph whose nodes are the cameras; an actor opens the cameras that
-its edges touch. Dealing n tasks among p actors makes every actor open nearly all C cameras. Of
-ordered pairs, an actor with c cameras has up to c (c - 1) at home, so about C / sqrt(p) would do.
+its edges touch. Dealing n tasks among p actors makes every actor open nearly all C cameras. An
+actor with c cameras has up to c (c - 1) ordered pairs at home, so about C / sqrt(p) are enough.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from metafuse_ray.meta.tasks import Cameras, Task
 _LOOK = 64
 """Waiting tasks that a helper chooses from: enough choice, and the driver's time stays bounded."""
 _FURTHER = 0.25
-"""Worth of a camera that leaves a task one camera short, in tasks that it closes; two, the square.
+"""Worth of a camera that leaves a task one camera short; one that closes a task is worth 1, and one
+that leaves it two short is worth the square.
 
 Anything from 1/2 to 1/16 opens as few cameras; sums of powers of two are exact in any order."""
 
@@ -94,7 +95,7 @@ def place_tasks(tasks: Sequence[Cameras], actors: int) -> Placement:
 
 
 class OpenCameras:
-    """What every actor has open by now, and so which waiting task it takes next.
+    """The cameras that every actor has open, and so which waiting task it takes next.
 
     The tasks of a round spread unevenly over their homes, so actors help each other all the time.
     One that took any task would soon have every camera open.
@@ -108,25 +109,25 @@ class OpenCameras:
         self._opened: dict[int, set[str]] = {}
 
     def of(self, actor: int) -> set[str]:
-        """The cameras of an actor; of one that joined later, none at first."""
+        """The cameras that an actor has open; none at first if it joined later."""
         home = range(self._placement.actors)
         return self._opened.setdefault(
             actor, self._placement.cameras(actor) if actor in home else set()
         )
 
     def follow(self, placement: Placement) -> None:
-        """Homes are these from now on; what is open stays open."""
+        """Use these homes from now on; open cameras stay open."""
         self._placement = placement
 
     def forget(self, actor: int) -> None:
-        """The actor of this number is another one from now on, with the cameras of its tasks."""
+        """Note that another actor has this number now; it opens the cameras of its tasks."""
         self._opened.pop(actor, None)
 
     def take(self, waiting: deque[Task], actor: int) -> Task:
         """Remove the task that an idle actor does next.
 
-        Its own before another's; one whose cameras it has open before it opens another, and few
-        before many; one whose home has many waiting before the only one; and the first of equals.
+        Its own tasks come first. Of the others, it takes the one for which it must open the fewest
+        cameras; of several such tasks, the one whose home has the most waiting; then the first.
         """
         home = self._placement.home
         own = next((task for task in waiting if home[task.cameras] == actor), None)
@@ -148,7 +149,7 @@ class OpenCameras:
 
 @dataclass(frozen=True, eq=False)
 class _Edges:
-    """The hypergraph: an edge (E) is a set of cameras (C), with the tasks of just these.
+    """The hypergraph: an edge (E) is a set of cameras (C), with the tasks of exactly these.
 
     Both directions of a pair are one edge. M is the number of cameras of the largest edge; others
     are filled up with a camera that does not exist, the last of C.
@@ -188,7 +189,7 @@ class _Growth:
     """Parts that grow by a camera at a time until every task has a home.
 
     Attributes:
-        free_E: Unplaced tasks of an edge: the first so many.
+        free_E: Number of unplaced tasks of an edge, which are the first of its tasks.
         free_C: Unplaced tasks of a camera.
         missing_AE: Cameras of an edge that an actor has not opened; not kept up once none is free.
         worth_AC: What a camera is worth to an actor: tasks that it closes, and a share of those
@@ -207,7 +208,7 @@ class _Growth:
         self.missing_AE = np.tile(edges.size_E.astype(np.int8), (actors, 1))
         self.worth_AC = np.zeros((actors, len(self.free_C)))
         self.opened_AC = np.zeros(self.worth_AC.shape, bool)
-        self.opened_AC[:, -1] = True  # none is to open the camera that does not exist
+        self.opened_AC[:, -1] = True  # no actor may open the camera that does not exist
         self.used_C = np.zeros_like(self.free_C)
         self.cameras = [0] * actors
         total = int(self.free_E.sum())
@@ -225,8 +226,8 @@ class _Growth:
 
     def place(self, turn: Callable[[_Growth, int], tuple[int, int]]) -> Placement:
         """Grow until every actor is full; the actor with the least ``turn`` goes next."""
-        # No task is ever left whose cameras an actor with room has all open. So as long as one has
-        # room, some task is unplaced and one of its cameras is new to the actor.
+        # An actor with room leaves no task whose cameras it has all open. So while it has room,
+        # some task is unplaced, and one of that task's cameras is new to the actor.
         while self.growing:
             actor = min(self.growing, key=lambda actor: turn(self, actor))
             self._open(actor, self._best_camera(actor))
@@ -266,16 +267,16 @@ class _Growth:
         np.subtract.at(self.free_C, self.edges.members_EM[edges], taken_E[:, None])
 
     def _add_worth(self, actors: list[int], edges: np.ndarray, tasks_E: np.ndarray) -> None:
-        """Add so many tasks of each edge to what its cameras are worth to each actor.
+        """Add to the worth of cameras for each actor: this many tasks of each edge.
 
-        Nothing of an edge that the actor has not begun: any of its cameras is as good a start.
+        An edge of which the actor has opened no camera adds nothing: any is as good a start.
         """
         row_A = np.array(actors)[:, None]
         missing_AE = self.missing_AE[row_A, edges]
         at, edge = np.nonzero((missing_AE > 0) & (missing_AE < self.edges.size_E[edges]))
         worth = tasks_E[edge] * _FURTHER ** (missing_AE[at, edge] - 1.0)
         cells = row_A[at] * self.worth_AC.shape[1] + self.edges.members_EM[edges[edge]]
-        # In one dimension, where numpy is ten times as fast at it.
+        # Flattened: numpy is ten times as fast in one dimension.
         np.add.at(self.worth_AC.ravel(), cells.ravel(), worth.repeat(cells.shape[1]))
 
 

@@ -33,7 +33,7 @@ class RayTaskPool:
     and results return in the order of the tasks. Failures are handled as `FailurePolicy` decides.
 
     Args:
-        problem: Whose tasks.
+        problem: The problem whose tasks run here.
         cluster: The actors.
 
     Raises:
@@ -61,11 +61,11 @@ class RayTaskPool:
                 self._wait()
             self._opened = opened.pop_all()
         plan = self._crew.placement.table()
-        _log.info("%d actors hold what %s draws from\n%s", len(self._idle), problem.kind, plan)
+        _log.info("%d actors hold the shards of %s\n%s", len(self._idle), problem.kind, plan)
 
     @property
     def counts(self) -> RoundCounts:
-        """What the last round met with."""
+        """Counts of actors and failures in the last round."""
         return self._counts
 
     def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
@@ -99,7 +99,7 @@ class RayTaskPool:
         self._opened.close()
 
     def _hand_out(self, current: OpenRound) -> None:
-        """Give waiting tasks to idle actors, to those known as slow only what the others leave."""
+        """Give waiting tasks to idle actors; those known to be slow get what the others leave."""
         if not (current.waiting and self._idle):
             return
         others = self._crew.ready if current.picky else ()
@@ -109,7 +109,7 @@ class RayTaskPool:
                 self._start(current, place, number)
 
     def _hand_out_again(self, current: OpenRound) -> None:
-        """Give late tasks to idle actors too; of an actor known as slow, every task is late."""
+        """Give late tasks to idle actors too; every task of an actor known to be slow is late."""
         now = time.monotonic()
         if current.waiting or not self._idle:
             self._wake_at = math.inf
@@ -137,7 +137,7 @@ class RayTaskPool:
         self._look_at = -math.inf
 
     def _wait(self) -> None:
-        """Wait until something happens, and take note of all that has."""
+        """Wait until something happens, and handle everything that has."""
         references = [*self._at_work, *self._crew.references]
         until = min(self._wake_at, self._crew.deadline)
         timeout = None if math.isinf(until) else max(0.0, until - time.monotonic())
@@ -166,7 +166,7 @@ class RayTaskPool:
             self._idle[seat.number] = seat
 
     def _fail(self, attempt: Attempt, error: RayError) -> None:
-        """Do what the policy says; a failure at a task that is done meanwhile ends nothing."""
+        """Do what the policy says; a failure of a task that is done by now does not end the run."""
         status = status_of(error)
         avoid = self._crew.beside(attempt.seat) if status is Status.SHARD_CORRUPT else ()
         count = attempt.round.fail(attempt, status, avoid)

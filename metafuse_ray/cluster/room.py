@@ -1,4 +1,4 @@
-"""Whether the actors find room on a cluster: what is there, what is free, and what may come."""
+"""Whether the actors find room on a cluster: all resources, free ones, and those of new nodes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class NodeRoom:
-    """A node's resources: all of them, and those that nobody has reserved."""
+    """A node's resources: all of them, and those that are not reserved."""
 
     total: Amounts
     free: Amounts
@@ -40,16 +40,16 @@ def nodes_of_cluster() -> list[NodeRoom]:
 def check_room(cluster: ClusterConfig, nodes: Sequence[NodeRoom], *, may_grow: bool) -> None:
     """Compare what the actors reserve with what the nodes have, node by node.
 
-    An actor lies on one node, so two nodes with half of what it asks for each are no room.
+    An actor runs on one node, so two nodes with half of its resources each have no room for it.
 
     Args:
         cluster: The actors, and the CPUs and GPUs that each reserves.
-        nodes: What is there.
+        nodes: The resources of every node.
         may_grow: Whether nodes may be added and others may leave (a cluster that was joined):
             warn, and let Ray wait or its autoscaler add nodes.
 
     Raises:
-        ConfigError: There is too little and it stays so.
+        ConfigError: There is too little room, and no node can be added.
     """
     if _fitting(cluster, [node.total for node in nodes]) < cluster.actors:
         key, message, fields = _shortage(cluster, [node.total for node in nodes])
@@ -69,7 +69,7 @@ def check_room(cluster: ClusterConfig, nodes: Sequence[NodeRoom], *, may_grow: b
 
 
 def fits_another(cluster: ClusterConfig, nodes: Sequence[NodeRoom]) -> bool:
-    """Whether one of the nodes has room for an actor more."""
+    """Whether one of the nodes has room for one more actor."""
     return _fitting(cluster, [node.free for node in nodes]) > 0
 
 
@@ -81,7 +81,7 @@ def _asked(cluster: ClusterConfig) -> tuple[tuple[str, str, float], ...]:
 
 
 def _fitting(cluster: ClusterConfig, nodes: Sequence[Amounts]) -> int:
-    """Actors that the nodes hold together."""
+    """Number of actors that the nodes together have room for."""
     return sum(
         min(
             math.floor(node.get(kind, 0.0) / each + _ROUNDING)

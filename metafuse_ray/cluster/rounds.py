@@ -18,10 +18,10 @@ class Attempt:
     """A task given to an actor; stale once its round has the task's result.
 
     Attributes:
-        round: The round that it is of.
-        place: Of the task in the round.
+        round: Its round.
+        place: Place of the task in the round.
         seat: Number of the actor's seat.
-        actor: Its handle: the seat may be another's by the time the attempt ends.
+        actor: The actor's handle: another may hold the seat by the time the attempt ends.
         started: By `time.monotonic`.
     """
 
@@ -33,7 +33,7 @@ class Attempt:
 
     @property
     def stale(self) -> bool:
-        """Whether nobody needs its result any more."""
+        """Whether its result is no longer needed."""
         return self.round.is_done(self.place)
 
 
@@ -42,7 +42,7 @@ class OpenRound:
 
     Args:
         tasks: In the order in which results are wanted.
-        cameras: What the actors have open, to choose a task by.
+        cameras: The cameras that the actors have open, to choose tasks by.
 
     Attributes:
         missing: Tasks without a result.
@@ -63,12 +63,12 @@ class OpenRound:
 
     @property
     def waiting(self) -> int:
-        """Number of tasks that no actor has, or that are to be done again."""
+        """Number of tasks that no actor has, or that must be done again."""
         return len(self._fresh) + len(self._again)
 
     @property
     def picky(self) -> bool:
-        """Whether some task had better not be done by everyone."""
+        """Whether some task should avoid certain actors."""
         return bool(self._avoided)
 
     def is_done(self, place: int) -> bool:
@@ -76,11 +76,11 @@ class OpenRound:
         return place in self._done
 
     def take(self, seat: int, others: Collection[int] = ()) -> int | None:
-        """Take a waiting task: first what is to be done again, then as `OpenCameras` chooses.
+        """Take a waiting task: first one that must be done again, else as `OpenCameras` chooses.
 
         Args:
-            seat: Who asks.
-            others: Seats that could do a task which this one had better not.
+            seat: The seat that asks.
+            others: Seats that could do a task that this one should avoid.
 
         Returns:
             The task's place, or None where nothing is left for this seat.
@@ -92,7 +92,7 @@ class OpenRound:
         return self._place[self._cameras.take(self._fresh, seat)] if self._fresh else None
 
     def start(self, attempt: Attempt) -> None:
-        """Take note that an actor was given a task."""
+        """Note that an actor was given a task."""
         self._at_work.setdefault(attempt.place, []).append(attempt)
 
     def finish(self, attempt: Attempt, result: Any) -> bool:
@@ -106,15 +106,15 @@ class OpenRound:
         return True
 
     def fail(self, attempt: Attempt, status: Status, avoid: Collection[int] = ()) -> int:
-        """Take note of a failed attempt.
+        """Note a failed attempt.
 
         Args:
             attempt: The one that failed.
-            status: Of what.
+            status: Why it failed.
             avoid: Seats that should not be given the task again.
 
         Returns:
-            How often the task has failed of this, this time included.
+            How often the task has failed for this reason, this time included.
         """
         self._at_work[attempt.place].remove(attempt)
         if avoid:
@@ -123,7 +123,7 @@ class OpenRound:
         return self._failures[attempt.place, status]
 
     def put_back(self, attempt: Attempt) -> bool:
-        """Have a failed task done again, unless it is done or still at work elsewhere."""
+        """Queue a failed task again, unless it is done or still at work elsewhere."""
         if attempt.stale or self._at_work[attempt.place]:
             return False
         self._again.append(attempt.place)
@@ -135,7 +135,7 @@ class OpenRound:
         return sorted((a for a in last if not a.stale), key=lambda attempt: attempt.started)
 
     def end(self) -> list[Any]:
-        """Hand over the results, in order: stale attempts may keep the round for long."""
+        """Hand over the results in order and drop them here, as stale attempts keep the round."""
         results = [self._results[place] for place in range(len(self.tasks))]
         self._results.clear()
         return results

@@ -1,4 +1,4 @@
-"""Start or join a Ray cluster, and what an actor asks of it."""
+"""Start or join a Ray cluster, and the resources that an actor asks for."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ _THREAD_VARIABLES = (
 
 @contextmanager
 def ensure_ray(cluster: ClusterConfig) -> Iterator[None]:
-    """Have Ray running inside the block; stop afterwards only what was started here.
+    """Keep Ray running inside the block; afterwards stop only what was started here.
 
     In this order: a session that this process already has; ``cluster.address``; the cluster of the
-    surrounding job (``RAY_ADDRESS``); a fresh local one without dashboard, on the loopback
+    surrounding job (``RAY_ADDRESS``); a new local one without dashboard, on the loopback
     interface, with at least as many CPUs as the actors ask for (so that two actors run on one
     core).
 
     Raises:
         WorkerFailedError: The cluster at the address does not answer, or none can be started.
-        ConfigError: The actors ask for more than the local cluster has, and would wait for ever.
+        ConfigError: The actors ask for more than the local cluster has, and would wait endlessly.
     """
     if ray.is_initialized():
         if get_current_placement_group() is None:  # what a group has reserved is no longer free
@@ -55,7 +55,7 @@ def ensure_ray(cluster: ClusterConfig) -> Iterator[None]:
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     options = _join_options(address) if address else _local_options(cluster)
-    # No phoning home from a machine that only lends its cores.
+    # No usage reports from machines that only lend their cores.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Actors without a GPU keep the device variables of the machine; Ray's next default.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -125,7 +125,7 @@ def _local_options(cluster: ClusterConfig) -> dict[str, Any]:
         "num_cpus": max(wanted, _own_cpus()),
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES,
-        # With the actors' own here too, actors fit the workers that Ray starts in advance.
+        # The actors' variables stand here too, so that Ray's pre-started workers fit the actors.
         "runtime_env": {"env_vars": {"PYTHONPATH": path, **_actor_variables(cluster)}},
     }
 
@@ -140,7 +140,7 @@ def _loopback() -> Iterator[None]:
     """Let a cluster that starts inside the block listen on the loopback interface alone.
 
     No public option does (``_node_ip_address="127.0.0.1"`` is replaced by the machine's address).
-    This is the switch that Ray itself throws on macOS: a variable for the processes to come, and
+    This is the switch that Ray itself sets on macOS: a variable for the processes to come, and
     the constant that this process read from it when it imported Ray.
     """
     name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR

@@ -15,15 +15,16 @@ class ClusterConfig:
     """Where the work runs."""
 
     backend: Literal["ray", "in_process"] = "ray"
-    """Ray actors, or this very process (for a debugger); both give the same numbers."""
+    """Ray actors, or this process (for a debugger); both give the same numbers."""
     address: str | None = None
-    """A running Ray cluster; a fresh local one where empty and none is around."""
+    """A running Ray cluster; a new local one where empty and none is running."""
     actors: PositiveInt = 2
     """Actors that hold the task shards."""
     max_actors: PositiveInt | None = None
-    """Actors up to which more join during a run where the cluster has room; none where empty."""
+    """Actors may join during a run, up to this many, where the cluster has room; none if empty."""
     groups: PositiveInt = 1
-    """Group actors that each drive and sum a share of the actors (docs/scaling.md: from when)."""
+    """Group actors that each drive and sum a share of the actors; docs/scaling.md says when they
+    help."""
     cpus_per_actor: PositiveFloat = 1.0
     """CPUs that an actor reserves."""
     gpus_per_actor: NaturalFloat = 0.0
@@ -33,4 +34,5 @@ class ClusterConfig:
     max_retries: NaturalInt = 3
     """Times that one task is done again after its actor died, before the run gives up."""
     straggler_factor: Annotated[float, Field(ge=1)] = 3.0
-    """A task that takes this many times the median goes to an idle actor too; the first counts."""
+    """A task that takes this many times the median goes to an idle actor too; the first result
+    counts."""

@@ -15,7 +15,7 @@ def chosen(table: Mapping[str, Row], name: str, key: str) -> Row:
 
     Args:
         table: Name -> row.
-        name: Which.
+        name: Name of the row.
         key: The setting that named it.
 
     Raises:

@@ -24,11 +24,11 @@ class Job(Generic[Tree]):
     Attributes:
         run: What it does.
         kind: The class of its settings' tree.
-        reads: Settings -> the paths of those that a run with these reads; a section's path stands
+        reads: Settings -> the paths of the settings that such a run reads; a section's path stands
             for all of it.
-        refuses: Settings, paths that were typed, paths in the file -> path -> the sentence why it
-            would have no effect. A file may serve several jobs: what another job reads may stand
-            there; what is typed is meant for this one.
+        refuses: (settings, typed paths, paths in the file) -> {path: the sentence why it would have
+            no effect}. A file may serve several jobs, so it may hold settings that only another job
+            reads; typed settings are meant for this job.
         explain: See `metafuse_ray.config.load.from_tree`.
         flags: Option -> the boolean setting that it switches on.
     """
@@ -83,7 +83,7 @@ def settings_help(job: Job[Any], config: Any) -> str:
     lines = ["settings that this run reads (key=value, values are YAML):"]
     read, idle = job.reads(config), idle_settings(config)
     for path, text, value in settings(config):
-        # Of a setting that is a map, a run may read the value of one key alone.
+        # A run may read a single key of a setting that is a map.
         if path not in idle and (covers(read, path) or any(covers([path], one) for one in read)):
             lines += [f"  {path} = {flow(value)}", f"      {' '.join(text.split())}"]
     return "\n".join(lines)

@@ -12,25 +12,25 @@ _T = TypeVar("_T")
 
 
 def _no_switch(value: object) -> object:
-    if isinstance(value, bool):  # Python counts with them: True is 1
+    if isinstance(value, bool):  # an int to Python: True is 1
         raise ValueError("expected a number")
     return value
 
 
 def _distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
     if len(set(values)) < len(values):
-        raise ValueError("a value stands here twice")
+        raise ValueError("a value is listed twice")
     return values
 
 
 def _ascending(values: tuple[Any, Any]) -> tuple[Any, Any]:
     if not values[0] < values[1]:
-        raise ValueError("expected the lower end, and then a higher one")
+        raise ValueError("expected the lower end first, then the higher one")
     return values
 
 
 _NUMBER = BeforeValidator(_no_switch)
-# Far beyond any use, and far within what float32 and 64-bit integers hold.
+# Far beyond any use, and well within float32 and 64-bit integers.
 _MOST, _MOST_FLOAT = 10**9, 1e6
 
 Int = Annotated[int, _NUMBER]
@@ -49,9 +49,9 @@ Some = Annotated[tuple[_T, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 _PLACE, _HERE = AfterValidator(normal), AfterValidator(local)
 Location = Annotated[str, Field(min_length=1), _PLACE]
-"""A path, ``~`` being the home folder, or the URI of a folder in an object store."""
+"""A path (``~`` is the home folder), or the URI of a folder in an object store."""
 LocalPath = Annotated[str, Field(min_length=1), _PLACE, _HERE]
-"""A path, ``~`` being the home folder."""
+"""A path (``~`` is the home folder)."""
 
 
 def is_location(annotation: Any, metadata: list[Any], *, local: bool = False) -> bool:

@@ -27,7 +27,7 @@ class _Loader(yaml.SafeLoader):
     """YAML with the numbers of version 1.2: ``1e-3`` is one, ``00_20`` and ``01`` are names.
 
     Version 1.1, which PyYAML reads, has ``1e-3`` as text, the camera ``00_20`` as octal 16 and
-    ``2026-11-24`` as a date. A key that comes twice is an error, not the last one's.
+    ``2026-11-24`` as a date. A key that is given twice is an error; the last one does not win.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise yaml.constructor.ConstructorError(
-                None, None, f"{', '.join(twice)} comes twice", node.start_mark
+                None, None, f"{', '.join(twice)} is given twice", node.start_mark
             )
         return super().construct_mapping(node, deep)
 
@@ -84,7 +84,7 @@ def from_tree(
         kind: The class of the tree.
         tree: Plain values.
         source: Where they come from, for the message.
-        explain: Path of a setting that is not there -> what is to be said of it, if anything.
+        explain: Path of an unknown setting -> what the error adds about it, or None.
 
     Raises:
         ConfigError: Naming every offending key by its path, with the remedy.
@@ -171,8 +171,7 @@ def _value(kind: type, key: str, text: str) -> Any:
         return None if text == "null" and is_text(wanted, optional=True) else text
     if _COMMENT.search(text):
         raise ConfigError(
-            f"{key}: {text!r} holds a comment (#); leave it out, a value is all that may stand"
-            " there",
+            f"{key}: {text!r} holds a comment (#); leave it out and give the value alone",
             keys=(key,),
         )
     try:
@@ -193,6 +192,6 @@ def _explain(kind: type, item: dict[str, Any], explain: Callable[[str], str | No
         return f"{path}: there is no such setting{hint}"
     message = str(item["msg"]).removeprefix("Value error, ")
     message = message.replace("a valid tuple", "a list in brackets")
-    # The short form: a few aliases of YAML make a value whose full one fills the memory.
+    # Shortened: with a few YAML aliases, a value written out in full fills the memory.
     value = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", _REPR.repr(item.get("input")))
     return f"{path}: {message[:1].lower()}{message[1:]}, got {value}"

@@ -1,4 +1,4 @@
-"""Where relative paths lead: below a root, or nowhere, in a job that Ray runs in a copy."""
+"""Relative paths: taken below a root, or refused in a job that Ray runs in a copied folder."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 def locations(
     kind: type, tree: Mapping[str, Any], prefix: str = "", *, local: bool = False
 ) -> Iterator[str]:
-    """Yield the path of every setting that is a path or URI, but the root.
+    """Yield the path of every setting that is a path or URI, except the root.
 
     Args:
         kind: A section's class, or the whole tree's.
-        tree: Its plain values, which say what stands in a map of locations.
+        tree: Its plain values, which hold the keys of a map of locations.
         prefix: Its path, with a dot.
         local: Only of those that cannot be a URI.
     """
@@ -48,9 +48,9 @@ def rooted(
 ) -> dict[str, Any]:
     """Return the settings with their paths below the root, if there is one.
 
-    Without a root, a job on a cluster that was there before takes its paths from the working
-    folder, which the actors do not share; any other job leaves them as they are. The same goes
-    for what must lie on a disk where the root is a URI.
+    Without a root, a job that joins a running cluster takes its paths from the driver's working
+    folder, which is not that of the actors; any other job leaves its paths as they are. Where the
+    root is a URI, the same holds for files that must lie on a disk.
 
     Args:
         kind: The class of the whole tree.

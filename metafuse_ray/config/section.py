@@ -27,8 +27,9 @@ _T = TypeVar("_T")
 def section(cls: type[_T]) -> type[_T]:
     """Make a frozen, strict pydantic dataclass; typed so that checkers see the fields.
 
-    A section whose fields depend on each other may have a method ``idle``: the names of fields that
-    have no effect as the others stand, each with the setting under which it has one.
+    A section whose fields depend on each other may have a method ``idle``. It returns the names of
+    the fields that have no effect under the values of the others, each with the setting under which
+    it would have one.
     """
     return cast("type[_T]", dataclass(frozen=True, config=_STRICT)(cls))
 
@@ -40,11 +41,11 @@ def replaced(node: _T, **changes: Any) -> _T:
 
 
 def tagged(kinds: Mapping[str, type], default: str) -> BeforeValidator:
-    """Return a validator of a choice among sections: the value of ``kind`` names which.
+    """Return a validator of a choice among sections, of which ``kind`` names one.
 
     Args:
         kinds: Name -> section; each has a field ``kind`` of that value. Read at each validation,
-            so that what is added later counts.
+            so that kinds that are added later count.
         default: Where ``kind`` is missing.
     """
 
@@ -52,7 +53,7 @@ def tagged(kinds: Mapping[str, type], default: str) -> BeforeValidator:
         if isinstance(value, tuple(kinds.values())):
             return value
         if not isinstance(value, Mapping):
-            raise ValueError(f"expected settings, of which kind is one of {', '.join(kinds)}")
+            raise ValueError(f"expected settings whose kind is one of {', '.join(kinds)}")
         kind = value.get("kind", default)
         if kind not in kinds:
             raise ValueError(f"kind: choose from {', '.join(kinds)}, got {kind!r:.40}")
@@ -82,10 +83,10 @@ def settings(node: Any, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
 
 
 def idle_settings(node: Any, prefix: str = "") -> dict[str, str]:
-    """Return the settings without effect as the others of their section stand.
+    """Return the settings without effect under the values of the others in their section.
 
     Returns:
-        Path -> the setting under which it has one.
+        Path -> the setting under which it would have one.
     """
     found = {}
     if callable(idle := getattr(node, "idle", None)):

@@ -38,7 +38,7 @@ _NAME = re.compile(r"round_\d{6,}")
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What was read from one.
+    """The content of a checkpoint.
 
     Attributes:
         round: Outer steps taken.
@@ -106,7 +106,7 @@ def save_checkpoint(folder: Path, trainer: MetaTrainer, origin: Origin) -> Path:
     path = folder / f"round_{trainer.round:06d}"
     with atomic_directory(path, owns=holds_checkpoint_alone) as partial:
         for name, content in contents.items():
-            # Not save_file: its errors carry no errno, and its files no one else may read.
+            # Not save_file: its errors carry no errno, and only the owner may read its files.
             (partial / name).write_bytes(content)
         (partial / STATE_FILE).write_text(seal(state), encoding="utf-8")
     return path
@@ -164,7 +164,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def restore(trainer: MetaTrainer, checkpoint: Checkpoint) -> None:
-    """Have a trainer go on from a checkpoint.
+    """Let a trainer go on from a checkpoint.
 
     Raises:
         CheckpointError: Its tensors do not fit the trainer's model or optimiser.
@@ -174,7 +174,7 @@ def restore(trainer: MetaTrainer, checkpoint: Checkpoint) -> None:
     except (ValueError, KeyError) as error:
         raise CheckpointError(
             f"checkpoint {checkpoint.path} does not fit this run ({error}); choose another"
-            " output.dir, or train afresh without --resume",
+            " output.dir, or start again without --resume",
             path=str(checkpoint.path),
         ) from None
     trainer.round = checkpoint.round

@@ -1,8 +1,8 @@
 """What is done about a failure: one policy, in plain objects, for every part of a run.
 
-Whoever meets a failure names it (`Status`), counts it, and does what `FailurePolicy.decide` says.
-None of the decisions changes a result: seed, round and cameras fix every draw, so that a task comes
-out the same wherever and however often it is done.
+The code that meets a failure names it (`Status`), counts it, and does what `FailurePolicy.decide`
+returns. None of the decisions changes a result: seed, round and cameras fix every draw, so that a
+task comes out the same wherever and however often it runs.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class FailurePolicy:
     Attributes:
         max_retries: Times that one task is done again for deaths of its actors or lost objects,
             and that an actor which dies while it opens its shards is started again.
-        max_bad_tasks: Tasks with a loss that is not finite that a run leaves out.
+        max_bad_tasks: Most tasks that a run leaves out because their loss is not finite.
     """
 
     max_retries: int = 3
     max_bad_tasks: int = 20
 
     def decide(self, status: Status, count: int = 1) -> Decision:
-        """Say what to do.
+        """Return what to do.
 
         Args:
             status: What happened.

@@ -1,4 +1,4 @@
-"""The outer step: the meta-weights along the averaged gradient of a round."""
+"""The outer step: move the meta-weights along the averaged gradient of a round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class OuterOptimizer:
 
     Args:
         start: Initial meta-weights by name.
-        step_sizes: Of every one of them (beta).
+        step_sizes: Step size of each of them (beta).
         optimizer: ``adam`` or ``sgd``.
     """
 
@@ -28,7 +28,7 @@ class OuterOptimizer:
             for name, parameter in self.parameters.items()
         ]
         kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
-        # foreach=False: one plain order of operations, whatever the device.
+        # foreach=False: one plain order of operations on every device.
         self.optimizer = kind(groups, foreach=False)
 
     @property
@@ -38,7 +38,7 @@ class OuterOptimizer:
 
     @property
     def weights(self) -> Weights:
-        """The same as arrays of their own."""
+        """Copies of the current meta-weights, as arrays."""
         return Weights({name: tensor.numpy().copy() for name, tensor in self.tensors.items()})
 
     def state_tensors(self) -> dict[str, torch.Tensor]:
@@ -64,7 +64,7 @@ class OuterOptimizer:
             number, _, name = key.partition(".")
             known = number in map(str, range(len(parameters)))
             if not known or tensor.shape not in (torch.Size(), parameters[int(number)].shape):
-                raise ValueError(f"{key} of shape {tuple(tensor.shape)} is no state of the model")
+                raise ValueError(f"{key} of shape {tuple(tensor.shape)} fits no part of the model")
             values.setdefault(int(number), {})[name] = tensor
         with torch.no_grad():
             for name, own in self.parameters.items():

@@ -7,11 +7,11 @@ from collections import deque
 
 _RECENT = 64
 _LEAST_S = 0.25
-"""Below this a task is not late: the noise of a busy machine, and cheaper to wait for."""
+"""Below this a task is not late: on a busy machine times vary by as much; waiting is cheaper."""
 
 
 class Pace:
-    """The times of recent tasks, on whatever actor.
+    """The times of recent tasks, on all actors.
 
     Args:
         factor: A task is late once it has taken this many times the median.
@@ -23,12 +23,12 @@ class Pace:
         self._last: dict[int, float] = {}
 
     def note(self, actor: int, seconds: float) -> None:
-        """Take down the time of a task that an actor has finished."""
+        """Note the time of a task that an actor has finished."""
         self._times.append(seconds)
         self._last[actor] = seconds
 
     def forget(self, actor: int) -> None:
-        """The actor of this number is another one from now on."""
+        """Note that another actor has this number from now on."""
         self._last.pop(actor, None)
 
     @property

@@ -1,4 +1,4 @@
-"""Where the tasks of a round run: the protocol, and this very process."""
+"""Where the tasks of a round run: the protocol, and the pool in this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metafuse_ray.meta.tasks import Task, Weights, do_task
 
 @dataclass(frozen=True)
 class RoundCounts:
-    """What a round met with besides its tasks.
+    """Counts of actors and failures in a round.
 
     Attributes:
         actors: Actors ready for tasks at its end; 0 in process.
@@ -30,7 +30,7 @@ class RoundCounts:
     reissued: int = 0
 
     def __add__(self, other: RoundCounts) -> RoundCounts:
-        """Return what two groups of actors met with in all."""
+        """Add up the counts of two groups of actors."""
         return RoundCounts(
             self.actors + other.actors,
             self.retries + other.retries,
@@ -40,11 +40,11 @@ class RoundCounts:
 
 
 class TaskPool(Protocol):
-    """Runs the tasks of a round, on whatever there is."""
+    """Runs the tasks of a round, on actors or in this process."""
 
     @property
     def counts(self) -> RoundCounts:
-        """What the last round met with."""
+        """Counts of actors and failures in the last round."""
         ...
 
     def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
@@ -52,7 +52,7 @@ class TaskPool(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the pool holds."""
+        """Release what the pool holds."""
         ...
 
 
@@ -60,7 +60,7 @@ class InProcessPool:
     """Every task in this process, one after the other: for a debugger, and without Ray.
 
     Args:
-        problem: Whose tasks.
+        problem: The problem whose tasks run here.
         threads: Threads of the numerical libraries.
 
     Raises:
@@ -75,7 +75,7 @@ class InProcessPool:
 
     @property
     def counts(self) -> RoundCounts:
-        """Nothing: a failure here ends the run."""
+        """All zero: a failure here ends the run."""
         return RoundCounts()
 
     def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
@@ -83,4 +83,4 @@ class InProcessPool:
         return [do_task(self._worker, weights, task) for task in tasks]
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to release."""

@@ -1,4 +1,4 @@
-"""What is meta-learned: the one thing that trainer, actors and files know of a model."""
+"""What is meta-learned: all that the trainer, the actors and the files know about a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from metafuse_ray.meta.tasks import Cameras, HeldOutTask, Worker
 
 if TYPE_CHECKING:
-    import torch  # 200 MiB of every actor, of which one that runs no task of ours needs none
+    import torch  # takes 200 MiB of an actor, which one that only moves tasks can do without
 
 
 class Problem(Protocol):
@@ -30,7 +30,7 @@ class Problem(Protocol):
         ...
 
     def tasks(self) -> Sequence[Cameras]:
-        """Return what a round draws from, in a fixed order.
+        """Return the tasks that a round draws from, in a fixed order.
 
         Raises:
             MetaFuseError: The shards cannot be used, or are too few.
@@ -38,7 +38,7 @@ class Problem(Protocol):
         ...
 
     def held_out(self, draw: int = 0) -> Sequence[HeldOutTask]:
-        """Return what meta-weights are judged on: of cameras that are in none of `tasks`.
+        """Return the tasks that meta-weights are judged on; none of their cameras is in `tasks`.
 
         Args:
             draw: Which draw of their frames.
@@ -50,7 +50,7 @@ class Problem(Protocol):
         ...
 
     def step_sizes(self) -> Mapping[str, float]:
-        """Return the outer step size of every one of them."""
+        """Return the outer step size of each of them."""
         ...
 
     def worker(self, device: str) -> Worker:
@@ -62,11 +62,11 @@ class Problem(Protocol):
         ...
 
     def facts(self) -> Mapping[str, Any]:
-        """Return what a file of its weights says beside the tensors: plain values."""
+        """Return the plain values that a file of its weights holds beside the tensors."""
         ...
 
     def describe(self) -> str:
-        """Say in a line what a task is and what is done in it."""
+        """Describe in a line what a task is and what is done in it."""
         ...
 
     def remedy(self) -> str:
@@ -75,6 +75,6 @@ class Problem(Protocol):
 
 
 def cameras_to_hold(problem: Problem) -> list[Cameras]:
-    """Return the cameras of all tasks, those that are judged on included, each once."""
+    """Return the cameras of every task, held-out ones included, without repetition."""
     every = [*problem.tasks(), *(task.cameras for task in problem.held_out())]
     return list(dict.fromkeys(every))

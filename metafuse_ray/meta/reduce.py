@@ -1,11 +1,11 @@
-"""Sum the outer gradients of a round to the same bits, whoever adds up which part of them.
+"""Sum the outer gradients of a round to the same bits, however groups share the sum.
 
 Float sums depend on their order, so the order is fixed: a binary tree over the places of the tasks
 in the round. Task 2 i is added to task 2 i + 1, pairs to pairs, and so on; a node without a right
 neighbour, because the round ends there, moves up as it is, and so does one whose neighbour holds no
-finite task. A *group* that was given some of the tasks sums every node that it has all tasks of,
-and leaves the rest of the tree to the driver. Any division of the tasks among groups, or none,
-walks the same tree.
+finite task. A *group* with some of the tasks sums every node all of whose tasks it has, and leaves
+the rest of the tree to the driver. Any division of the tasks among groups, or none, walks the same
+tree.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class RoundSum:
 
     Attributes:
         reports: One of each task, in the order of the tasks.
-        parts: The nodes, none of which is the neighbour of another.
-        counts: What the actors met with.
+        parts: The nodes; no two of them are neighbours.
+        counts: Counts of actors and failures.
     """
 
     reports: list[TaskReport]
@@ -119,18 +119,18 @@ def join(sums: Sequence[RoundSum], tasks: int) -> RoundSum:
 
 @runtime_checkable
 class Reducer(Protocol):
-    """Runs the tasks of a round and sums their gradients, on whatever there is."""
+    """Runs the tasks of a round and sums their gradients."""
 
     def reduce_round(self, weights: Weights, tasks: Sequence[Task]) -> RoundSum:
         """Return the sum over the round's tasks, whose indices count from 0."""
         ...
 
-    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
-        """Return the results of tasks that are not summed, in the order of the tasks."""
+    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> tuple[list[Any], RoundCounts]:
+        """Return the results of tasks that are not summed, in their order, and the counts."""
         ...
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release what it holds."""
         ...
 
 
@@ -152,9 +152,9 @@ class FlatReducer:
         summed = sum_gradients(gradients, len(tasks), self._clip_norm)
         return replace(summed, counts=self._pool.counts)
 
-    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> list[Any]:
+    def run_round(self, weights: Weights, tasks: Sequence[Task]) -> tuple[list[Any], RoundCounts]:
         """See ``Reducer``."""
-        return self._pool.run_round(weights, tasks)
+        return self._pool.run_round(weights, tasks), self._pool.counts
 
     def close(self) -> None:
         """Close the pool."""
@@ -178,7 +178,7 @@ def _in_order(reports: Iterable[TaskReport]) -> list[TaskReport]:
 
 
 def _climb(parts: Iterable[PartialSum], tasks: int) -> list[PartialSum]:
-    """Add neighbours until none is left that has its own."""
+    """Add neighbours until no two nodes are neighbours."""
     top = (tasks - 1).bit_length()
     alone: dict[tuple[int, int], PartialSum] = {}
     for part in parts:

@@ -33,25 +33,25 @@ class MetaConfig:
     log_every: PositiveInt = 10
     """Rounds between console lines (metrics.jsonl holds every round)."""
     max_bad_tasks: NaturalInt = 20
-    """Tasks with a loss that is not finite that a run skips before it gives up."""
+    """Tasks that a run skips because their loss is not finite, before it gives up."""
 
 
 @section
 class HeldOutConfig:
-    """Training cameras that no training sees: progress is shown, and a sweep judged, on them."""
+    """Training cameras kept out of training, to show its progress and to judge a sweep."""
 
     cameras: NaturalInt | None = None
     """How many; 0 for none. Where empty 4, or a quarter of the training cameras if that is less
-    (none if it is one)."""
+    (none if that is one)."""
     labelled_frames: PositiveInt = 20
     """Consecutive labelled person-frames that held-out cameras adapt to, whatever K is."""
     query_frames: PositiveInt = 50
     """Other person-frames, away in time, that they are judged on."""
     every: PositiveInt = 10
-    """Rounds between judgements of a training."""
+    """Rounds between judgements on the held-out cameras."""
 
     def idle(self) -> dict[str, str]:
-        """Say which fields have no effect; see `metafuse_ray.config.section.section`."""
+        """Return the fields that have no effect; see `metafuse_ray.config.section.section`."""
         judging = ("labelled_frames", "query_frames", "every")
         return dict.fromkeys(judging, "held_out.cameras above 0") if self.cameras == 0 else {}
 
@@ -65,4 +65,4 @@ class CheckpointConfig:
     keep: PositiveInt = 3
     """Checkpoints kept."""
     resume: bool = False
-    """Go on from the newest whole checkpoint in output.dir; start afresh where there is none."""
+    """Go on from the newest whole checkpoint in output.dir, or from the start if there is none."""

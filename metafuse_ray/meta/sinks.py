@@ -41,7 +41,7 @@ class ConsoleSink:
         self._since: list[RoundRecord] = []
 
     def __call__(self, record: RoundRecord) -> None:
-        """Log, where it is time to."""
+        """Log at every ``every``-th round."""
         self._since.append(record)
         if (line := held_out_line(record)) is not None:
             _log.info("%s", line)
@@ -64,7 +64,7 @@ class ConsoleSink:
 
 
 def held_out_line(record: RoundRecord) -> str | None:
-    """Say what held-out cameras say of a round's weights; None where they were not asked."""
+    """Return a line on a round's scores on held-out cameras; None where it was not judged."""
     if math.isnan(record.held_out_loss):
         return None
     return (
@@ -87,7 +87,7 @@ class JsonlSink:
 
     Args:
         directory: The run's folder.
-        after: The last round of what is there to keep.
+        after: The last of the rounds in the file that are kept.
     """
 
     def __init__(self, directory: Path, after: int = 0) -> None:
@@ -110,7 +110,7 @@ class TensorBoardSink:
 
     Args:
         directory: The run's folder.
-        after: The last round of what is there to keep; the newest of its files is continued.
+        after: The last of the earlier rounds that are kept; the newest event file is continued.
     """
 
     def __init__(self, directory: Path, after: int = 0) -> None:

@@ -29,7 +29,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """What it is about, for a reader."""
+        """Its cameras, as messages name them."""
         return " ".join(self.cameras)
 
 
@@ -57,7 +57,7 @@ class MetaGradient:
 
     Attributes:
         arrays: Gradient of the query loss with respect to every learned array.
-        support_loss: Before the first inner step; of a rig, that of the query without fusion.
+        support_loss: Before the first inner step; for a rig, the query loss without fusion.
         query_loss: After the last inner step.
         seconds: Wall time of the task on its worker.
     """
@@ -72,7 +72,7 @@ class MetaGradient:
     def finite(self) -> bool:
         """Whether the losses and every gradient are finite.
 
-        The loss before adaptation too: an inner step from one that overflowed may throw every
+        The loss before adaptation counts too: where it overflowed, the inner step may throw every
         sample off the base map, and end in a harmless loss with no gradient.
         """
         return bool(
@@ -84,7 +84,7 @@ class MetaGradient:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What held-out cameras say of meta-weights.
+    """The scores of meta-weights on held-out cameras.
 
     Attributes:
         loss_before: Query loss before adaptation.
@@ -119,7 +119,7 @@ class Worker(Protocol):
         ...
 
     def judge(self, weights: Weights, task: HeldOutTask) -> Judgement:
-        """Adapt to held-out cameras and judge what comes out."""
+        """Adapt to held-out cameras and judge the result."""
         ...
 
 

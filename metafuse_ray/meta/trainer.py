@@ -27,8 +27,8 @@ class RoundRecord:
 
     Attributes:
         round: Outer steps taken so far, this one included.
-        support_loss: Mean over the tasks, before the inner step; of rigs, without fusion.
-        query_loss: Mean over the tasks, after the inner step; of rigs, with fusion.
+        support_loss: Mean over the tasks, before the inner step; for rigs, without fusion.
+        query_loss: Mean over the tasks, after the inner step; for rigs, with fusion.
         gradient_norm: Norm of the averaged outer gradient.
         bad_tasks: Tasks left out because their loss or gradient was not finite.
         tasks_per_second: Tasks over the round's wall time.
@@ -135,16 +135,20 @@ class MetaTrainer:
         return self._judge(record) if self._is_judged() else record
 
     def _is_judged(self) -> bool:
-        """Whether the round that was just done is one to judge: the first, the last, every few."""
+        """Whether to judge the round just done: the first, the last, every ``judge_every``-th."""
         if not self._judged:
             return False
         return self.round in (1, self._rounds) or self.round % self._judge_every == 0
 
     def _judge(self, record: RoundRecord) -> RoundRecord:
-        """Add what the held-out cameras say of the present weights."""
-        found: list[Judgement] = self._reducer.run_round(self.outer.weights, self._judged)
+        """Add the scores of the present weights on the held-out cameras."""
+        found: list[Judgement]
+        found, counts = self._reducer.run_round(self.outer.weights, self._judged)
         return replace(
             record,
+            retries=record.retries + counts.retries,
+            replaced=record.replaced + counts.replaced,
+            reissued=record.reissued + counts.reissued,
             held_out_loss_before=_mean([one.loss_before for one in found]),
             held_out_loss=_mean([one.loss for one in found]),
             held_out_jdr=100 * _mean([one.jdr for one in found]),

@@ -23,7 +23,7 @@ _FACTS = "metafuse_ray"
 
 
 def camera_digests(rig: Rig) -> dict[str, str]:
-    """Return name -> digest of calibration: a camera of the same name elsewhere is another one."""
+    """Return name -> digest of calibration: the same name in another rig is another camera."""
     return {
         camera["name"]: content_digest({**camera, "unit": rig.unit})
         for camera in rig.to_dict()["cameras"]
@@ -47,11 +47,11 @@ def weights_bytes(
         weights: By name.
         round_number: Outer steps taken.
         cameras: The cameras trained on, as `camera_digests` names them.
-        facts: What else the problem says of them: `Problem.facts`.
+        facts: Plain values that the problem adds: `Problem.facts`.
     """
     tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
     said = {"round": round_number, "cameras": dict(cameras), **facts}
-    # One entry: several come in another order each time, and equal runs leave equal files.
+    # One entry: the order of several varies from run to run, and equal runs leave equal files.
     return save(tensors, {_FACTS: json.dumps(said)})
 
 
@@ -61,7 +61,7 @@ class StoredWeights:
 
     Attributes:
         tensors: By name.
-        facts: What else it says: round, cameras, and what its problem adds.
+        facts: Round, cameras, and what its problem adds.
     """
 
     path: Path
@@ -98,7 +98,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def trained_cameras(run: Path) -> dict[str, str] | None:
-    """Return the cameras that a run's weights were learned on, or None where they do not say.
+    """Return the cameras that a run's weights were learned on, or None where they are not named.
 
     Raises:
         CheckpointError: There are no weights, or they are damaged.

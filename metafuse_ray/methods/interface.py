@@ -37,7 +37,7 @@ class RigTask:
         calibration: The rig as given: exact, with errors, or None where none is given. Methods
             that need no calibration use it for triangulation only.
         image_sizes: (width, height) of every view's images.
-        address: Where this task stands among others, for `metafuse_ray.seeds.generator`.
+        address: Address of its random draws, for `metafuse_ray.seeds.generator`.
         asked: Detections of the samples whose joints will be asked for, where they are known
             beforehand, as in a recording; with the same parts hidden as in ``unlabelled``.
     """
@@ -55,7 +55,7 @@ class AdaptedMethod(Protocol):
 
     @property
     def calibration(self) -> Rig | None:
-        """What to triangulate with: the given calibration, refined or estimated; None: nothing."""
+        """The calibration to triangulate with: given, refined or estimated; None if unknown."""
         ...
 
     @property
@@ -95,14 +95,14 @@ class AcrossTime(AdaptedMethod, Protocol):
 
 
 class ShowsFusion(Protocol):
-    """An adapted rig whose fusion can be looked at."""
+    """An adapted rig whose fusion can be shown."""
 
     def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
         """Find the joints of samples: for the joint detection rate, and for triangulation."""
         ...
 
     def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what is brought to a view that sees a sample, and what it fuses to.
+        """Return what the other views add to a view that sees a sample, and the fused heatmaps.
 
         (J, H, W) each.
         """
@@ -114,7 +114,7 @@ class Drawable(Protocol):
     """An adapted method whose fusion a picture can show."""
 
     def to_draw(self) -> tuple[ShowsFusion, str]:
-        """Return what can be drawn, and what a caption says of it."""
+        """Return what can be drawn, and a remark on it for the caption."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What a row of the table of methods says."""
+"""The rows of the table of methods."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class MethodRow:
         colour: Of its curves.
         marker: Of its curves.
         labels: ``never`` (N = 0 alone), ``optional`` (N = 0 is defined), ``required``, or
-            ``uncalibrated`` (they help to estimate a calibration, and for nothing else).
+            ``uncalibrated`` (used only to estimate a calibration).
         calibration: ``never``, ``exact`` (not tried with errors), ``required`` or ``optional``
             (estimated where none is given).
         reads: Paths of the settings that it reads.
         costly: Takes many steps: see ``evaluate.costly_labelled_frames``.
-        drawn: What it adapts can be drawn (`metafuse_ray.methods.interface.Drawable`). Of several,
-            the last of the table is.
+        drawn: An adapted rig can be drawn (`metafuse_ray.methods.interface.Drawable`). Of several
+            such methods, the last one in the table is drawn.
         ours: One of the two models, whose curves are thick.
         problem: The meta-training whose weights it starts from.
     """

@@ -1,4 +1,4 @@
-"""What the use of an adapted rig needs to know, whatever the method."""
+"""What is needed to use an adapted rig, whatever the method."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metafuse_ray.shapes import Grid
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StoredFacts:
-    """What the use of an adapted rig needs to know, whatever the method.
+    """What is needed to use an adapted rig, whatever the method.
 
     Attributes:
         rig: The cameras, in the order of the views, as they were known before.

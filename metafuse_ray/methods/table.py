@@ -1,7 +1,7 @@
-"""The table of methods: a row each. A method joins by a file of its own and a row here.
+"""The table of methods, a row each. To add a method, write a file for it and a row here.
 
-A problem, that is a kind of meta-training, joins by a file and a `ProblemRow` in the row of the
-method that starts from its weights.
+To add a problem, which is a kind of meta-training, write a file for it and a `ProblemRow` in the
+row of the method that starts from its weights.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ _ROWS = (
     ),
 )
 METHODS: dict[str, MethodRow] = {row.name: row for row in _ROWS}
-"""Name -> row, in the order in which the last one that can be drawn is."""
+"""Name -> row. The order counts: of the methods that can be drawn, the last one is."""
 
 
 class _Problems(Mapping[str, Any]):

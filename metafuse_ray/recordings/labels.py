@@ -1,4 +1,4 @@
-"""From 3D joints to what one camera sees: labels, crops and visibility.
+"""From 3D joints to one camera's labels, crops and visibility.
 
 Real recordings and the simulated dome share this, so that their shards have the same meaning.
 """

@@ -25,7 +25,7 @@ def read_panoptic_recording(data: DataConfig, skeleton: Skeleton) -> Recording:
     """Read the recording ``data.sequence`` and check that its images are there.
 
     Cameras without any image are left out (unless ``data.cameras`` names them), and so are frames
-    of which no camera has an image: recordings often come with more poses than extracted images.
+    that no camera has an image of: recordings often come with more poses than extracted images.
 
     Raises:
         ConfigError: ``data.sequence`` is empty.

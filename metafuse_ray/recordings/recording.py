@@ -1,4 +1,4 @@
-"""What of a recording becomes samples, and where their images are, whatever its format."""
+"""The samples of a recording, and where their images are, whatever its format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formats of recordings by name. One joins by a file of its own and a row here."""
+"""The formats of recordings by name. To add one, write a file for it and a row here."""
 
 from __future__ import annotations
 

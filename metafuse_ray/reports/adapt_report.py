@@ -76,7 +76,7 @@ def adapt_table(stored: StoredPlusRig | StoredRig) -> Table:
 
 
 def found_lines(stored: StoredPlusRig) -> list[str]:
-    """Say what MetaFuse+ found out about a rig."""
+    """Return sentences on what MetaFuse+ found out about a rig."""
     made = stored.provenance
     lines = [
         f"{stored.calibration_line()}, from the detections of {made['unlabelled_frames']}"
@@ -89,13 +89,13 @@ def found_lines(stored: StoredPlusRig) -> list[str]:
     if made["calibration"] == "none" and stored.calibration is not None:
         lines.append(
             "An estimated calibration has a frame and a scale of its own; for the MPJPE above it"
-            " was laid on the true one."
+            " was aligned with the true one."
         )
     return lines
 
 
 def choice_lines(stored: StoredRig) -> list[str]:
-    """Say what held-out labelled frames chose."""
+    """Return sentences on what was chosen on held-out labelled frames."""
     choice, frames = stored.choice, stored.provenance["labelled_frames"]
     made = np.isfinite(choice.held_out_jdr)
     how = (

@@ -41,7 +41,7 @@ def findings_page(document: Mapping[str, Any], pictures: str) -> str:
 
     Args:
         document: The content of `results.json`.
-        pictures: Where the pictures lie, `{}` standing for the name of each (`PICTURES`).
+        pictures: Path of the pictures, with `{}` for the name of each (`PICTURES`).
     """
     text = [
         "# Findings",
@@ -177,7 +177,7 @@ def _difference(row: Row, pair: Row) -> str:
 
 
 def _verdict(found: Sequence[tuple[Row, Row]]) -> str:
-    """Say in how many of the comparisons the interval excludes zero."""
+    """Return a sentence on how many of the comparisons have an interval without zero."""
     sure = [pair for _, pair in found if pair["low"] is not None]
     ahead = sum(pair["low"] > 0 for pair in sure)
     behind = sum(pair["high"] < 0 for pair in sure)

@@ -1,4 +1,4 @@
-"""A sheet of heatmaps before and after fusion: where it helped, where it harmed, where neither."""
+"""A sheet of heatmaps before and after fusion: where it helped, harmed, or did neither."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def draw_sheet(
     joints: Sequence[str],
     caption: str,
 ) -> Figure:
-    """Draw one row an example: own heatmap, every source's, what they add up to, and the fusion."""
+    """Draw one row an example: own heatmap, every source's, the collected and the fused one."""
     columns = len(batch.views) + 2
     width = columns * _PANEL_IN + _LEFT_IN
     lines = [part for line in caption.split("\n") for part in wrap(line, int(_CHARACTERS * width))]

@@ -1,6 +1,6 @@
 """Plots of an evaluation and of meta-training.
 
-Figures are built without pyplot, whose global state and choice of a display have no place in a
+Figures are built without pyplot, whose global state and choice of a display do not belong in a
 library.
 """
 
@@ -82,7 +82,7 @@ def learning_figure(records: Sequence[Mapping[str, float]], name: str = "") -> F
 
     Args:
         records: The rounds of `metrics.jsonl`.
-        name: Of what is trained, for the title.
+        name: Name of the trained method, for the title.
     """
     figure = new_figure(8, 8)
     if name:
@@ -181,7 +181,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def _series(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the rows with labels of every method by `shown_method`, of wrong calibrations none."""
+    """Return method (`shown_method`) -> its rows with labels, without wrong calibrations."""
     series: dict[str, list[Row]] = {}
     for row in rows:
         not_wrong = row.get("calibration") in (None, "exact", ESTIMATED)
@@ -191,7 +191,7 @@ def _series(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _plot_unlabelled(axes: Axes, rows: Sequence[Row], metric: Metric) -> None:
-    """Draw what methods reach that know the exact calibration and need no labels."""
+    """Draw the scores of methods that know the exact calibration and need no labels."""
     exact = [
         row for row in rows if row.get("calibration") == "exact" and not row["labelled_frames"]
     ]

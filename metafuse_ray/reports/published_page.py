@@ -11,13 +11,13 @@ from metafuse_ray.reports.tables import Row, signed, without_repeats
 
 _NOTHING = "–"
 _FEW = (5, 20, 50)
-"""N at which what meta-training adds is looked at."""
+"""N at which the page shows what meta-training adds."""
 _CLAIMS = (
     ("MetaFuse", "NaiveFuse", "MetaFuse is ahead of NaiveFuse"),
     ("MetaFuse", "No-Fusion", "MetaFuse is ahead of No-Fusion"),
     ("NaiveFuse", "No-Fusion", "NaiveFuse is ahead of No-Fusion"),
 )
-"""(method, rival, what the published tables say of them at some N and not at others)."""
+"""(method, rival, the claim about them that holds in the published tables at some N only)."""
 
 
 def published_page(document: Mapping[str, Any]) -> str:
@@ -69,7 +69,7 @@ def _data_set(data: str, rows: Sequence[Row], document: Mapping[str, Any]) -> It
 def _detection(
     rows: Sequence[Row], published: Mapping[tuple[str, int], Row]
 ) -> Iterator[tuple[str, ...]]:
-    for row in _in_order(rows):
+    for row in without_repeats(rows):
         paper = published.get(_key(row))
         yield (
             *_names(row),
@@ -82,7 +82,7 @@ def _detection(
 def _position(
     rows: Sequence[Row], published: Mapping[tuple[str, int], Row]
 ) -> Iterator[tuple[str, ...]]:
-    for row in _in_order(rows):
+    for row in without_repeats(rows):
         paper = published.get(_key(row))
         yield (
             *_names(row),
@@ -95,16 +95,18 @@ def _position(
 def _missing(rows: Sequence[Row], document: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """A line for every N that the data are too few for."""
     there = {row["labelled_frames"] for row in rows}
-    wanted = sorted(document["config"]["evaluate"]["labelled_frames"])
+    evaluated = document["config"]["evaluate"]
+    own = (evaluated["data_sets"] or {}).get(rows[0]["data"], {})
+    wanted = sorted(own.get("evaluate.labelled_frames") or evaluated["labelled_frames"])
     return [
-        (str(frames), "not to be had: too few samples to label")
+        (str(frames), "not available: too few samples to label")
         for frames in wanted
         if frames not in there
     ]
 
 
 def _added(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    for row in _in_order(rows):
+    for row in without_repeats(rows):
         if row["method"] == "MetaFuse" and row["labelled_frames"] in _FEW:
             for rival in ("Affine", "No-Fusion"):
                 metrics = (_paired(row, rival, metric) for metric in ("jdr", "mpjpe_mm"))
@@ -144,10 +146,6 @@ def _of_paper(
 
 def _score(row: Row, metric: str) -> float:
     return row["jdr"]["average"] if metric == "jdr" else row["mpjpe_mm"]
-
-
-def _in_order(rows: Sequence[Row]) -> list[Row]:
-    return without_repeats(rows)
 
 
 def _key(row: Row) -> tuple[str, int]:

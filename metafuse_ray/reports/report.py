@@ -51,7 +51,7 @@ def write_report(
         curves: Method -> the rounds of the meta-training whose weights it starts from.
 
     Returns:
-        The pictures that now lie beside it, the heatmap sheet included where there is one.
+        The pictures that are now beside it, the heatmap sheet included where there is one.
 
     Raises:
         DataError: The file is not a `results.json`.
@@ -88,7 +88,7 @@ def print_report(document: Mapping[str, Any], location: str, pictures: Sequence[
 
     Args:
         document: Content of `results.json`.
-        location: The folder that they lie in: a path or a URI.
+        location: The folder that they are in: a path or a URI.
         pictures: Paths, whose names are printed.
     """
     console = Console(width=None if sys.stdout.isatty() else _CONSOLE_WIDTH)
@@ -120,7 +120,7 @@ def markdown(document: Mapping[str, Any], pictures: Sequence[Path]) -> str:
 
 
 def data_lines(document: Mapping[str, Any]) -> list[str]:
-    """Say which data the figures are from, a block a data set."""
+    """Return which data the figures are from, a block a data set."""
     described = document.get("data_sets") or {"": document["data"]}
     lines = []
     for name, data in described.items():
@@ -144,7 +144,7 @@ def _described(data: Mapping[str, Any]) -> list[str]:
 
 
 def note_lines(document: Mapping[str, Any]) -> list[str]:
-    """Say how to read the tables."""
+    """Return sentences on how to read the tables."""
     rows = document["rows"]
     most = {
         data: max(row["rigs"] for row in rows if row["data"] == data)

@@ -96,7 +96,7 @@ def position_table(document: Mapping[str, Any]) -> Table:
 
 
 def choice_table(document: Mapping[str, Any]) -> Table:
-    """Return what held-out labelled frames chose: medians over rigs and draws.
+    """Return what was chosen on held-out labelled frames: medians over rigs and draws.
 
     Methods that choose no setting there are left out.
     """

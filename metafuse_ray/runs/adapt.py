@@ -48,7 +48,7 @@ from metafuse_ray.storage.working_folder import working_folder
 
 _log = logging.getLogger(__name__)
 _OWNED = re.compile(re.escape(SHEET_FILE))
-"""What an earlier run may leave that a later one does not replace."""
+"""Files of an earlier run that a later run may not replace."""
 _ABLE = ("MetaFuse", "MetaFuse+")
 _ALONE = Choice(0.0, 1.0, 1.0, float("nan"), float("nan"))
 
@@ -69,11 +69,11 @@ def _reads(config: RunConfig) -> set[str]:
 
 @job(_reads)
 def adapt(config: RunConfig) -> str:
-    """Adapt MetaFuse+ or MetaFuse to a rig, as ``adapt.method`` says.
+    """Adapt MetaFuse+ or MetaFuse, whichever ``adapt.method`` names, to a rig.
 
     Leaves `rig.safetensors`, `rig.json` (`metafuse_ray.export.adapted_rig` reads them back) and a
-    sheet of heatmaps in ``output.dir``, prints a table and says where they lie. The labelled
-    frames, and so the result, are those of `evaluate` for the same rig and N.
+    sheet of heatmaps in ``output.dir``, and prints a table and where they are. The labelled frames,
+    and so the result, are those of `evaluate` for the same rig and N.
 
     Returns:
         ``output.dir``.

@@ -35,8 +35,8 @@ def labelled_batch(
     """Draw a rig's labelled samples.
 
     Args:
-        frames: How many: ``adapt.frames``.
-        samples: From which clips, and in which order.
+        frames: Number of samples: ``adapt.frames``.
+        samples: Which clips they come from, and in which order.
         seed: Of the draw.
         shards: Where they are.
         cameras: The rig.
@@ -69,7 +69,7 @@ class PairAdaptation:
     """
 
     given = None
-    """What the method is given of the calibration: it needs none."""
+    """The calibration that the method is given: none."""
 
     def __init__(
         self, method: AffineMethod, choosing: Choosing, seed: int, labelled: RigBatch
@@ -82,7 +82,7 @@ class PairAdaptation:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What else is to be known of how it was made."""
+        """More facts about how it was made."""
         return {"folds": self._choosing.choose.folds}
 
     def adapt(self) -> tuple[FusedRig, Stored]:

@@ -1,4 +1,4 @@
-"""Adapting MetaFuse+: calibrate a rig as far as it goes, and learn what its labels call a joint."""
+"""Adapting MetaFuse+: calibrate a rig as far as possible, and learn where labels place joints."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plus_adaptation(
     """Gather what MetaFuse+ may know of a rig.
 
     Args:
-        settings: The labels, and what is known of the calibration.
+        settings: The labels, and the calibration that is given.
         samples: Which samples it may know.
         seed: Of every draw.
         shards: Where the labelled samples and the detections are.
@@ -99,7 +99,7 @@ class PlusAdaptation:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What else is to be known of how it was made."""
+        """More facts about how it was made."""
         asked = self._task.asked
         return {
             "calibration": "given" if self.given == "exact" else "none",

@@ -16,7 +16,7 @@ from metafuse_ray.errors import ConfigError
 from metafuse_ray.methods.row import MethodRow, section_names
 from metafuse_ray.methods.table import METHODS
 from metafuse_ray.runs.other_recording import open_test_shards
-from metafuse_ray.runs.settings import RunConfig, config_from_tree
+from metafuse_ray.runs.settings import RunConfig, config_from_tree, explain
 from metafuse_ray.runs.weights import fold_path, load_weights, refuse_trained_cameras
 from metafuse_ray.shards.opening import open_shards
 from metafuse_ray.shards.shards import ShardSet
@@ -135,9 +135,9 @@ def _with_settings(tree: dict[str, Any], name: str, changes: dict[str, Any]) -> 
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict) or (leaf not in node and parents != ["weights"]):
+            said = explain(key) or "there is no such setting; --help lists the settings"
             raise ConfigError(
-                f"evaluate.data_sets.{name}: there is no setting {key}; --help lists the settings",
-                key=f"evaluate.data_sets.{name}",
+                f"evaluate.data_sets.{name}: {key}: {said}", key=f"evaluate.data_sets.{name}"
             )
         node[leaf] = value
     source = f"evaluate.data_sets.{name}"

@@ -23,6 +23,7 @@ from metafuse_ray.cluster.map import ordered_map
 from metafuse_ray.cluster.runtime import limit_threads
 from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.config.load import config_tree, dump_config
+from metafuse_ray.errors import ConfigError
 from metafuse_ray.meta.sinks import METRICS_FILE
 from metafuse_ray.methods.row import MethodRow
 from metafuse_ray.methods.table import METHODS
@@ -43,16 +44,16 @@ from metafuse_ray.storage.working_folder import WorkingFolder, working_folder
 _log = logging.getLogger(__name__)
 RESULTS_FILE = "results.json"
 _OWNED = re.compile("|".join(map(re.escape, (CELLS_FILE, SHEET_FILE))))
-"""Files, of those that a run leaves, that a later one goes on from or may not replace."""
+"""Files of an earlier run that a later run goes on from, or may not replace."""
 _PUBLISH_EVERY_S = 60.0
 
 
 def _reads(config: RunConfig) -> set[str]:
-    """Return what the methods of any of the data sets read, too."""
+    """Return also the settings that the methods of any of the data sets read."""
     sets = (config.evaluate.data_sets or {}).values()
     methods = [
         *config.evaluate.methods,
-        *(name for one in sets for name in one.get("evaluate.methods", ())),
+        *(name for one in sets for name in one.get("evaluate.methods") or ()),
     ]
     rows = [METHODS[name] for name in methods if name in METHODS]
     cells = ["data_sets", "methods", "labelled_frames", "rigs", "views", "seeds", "positions"]
@@ -73,6 +74,18 @@ def _reads(config: RunConfig) -> set[str]:
     return read.union(*(of_method(row) for row in rows))
 
 
+def _check_read(sets: Sequence[DataSet], wanted: EvaluateConfig) -> None:
+    """Refuse a setting of a data set that would have no effect there."""
+    own = wanted.data_sets or {}
+    for one in sets:
+        refused = evaluate.refuses(one.config, own.get(one.name, ()), ())
+        if refused:
+            said = "; ".join(f"{name}: {why}" for name, why in refused.items())
+            raise ConfigError(
+                f"evaluate.data_sets.{one.name}: {said}", key=f"evaluate.data_sets.{one.name}"
+            )
+
+
 def _has_labels(row: MethodRow, wanted: EvaluateConfig) -> bool:
     """Whether a method is given labels in some cell; a data set may ask for other Ns."""
     if wanted.data_sets:
@@ -84,12 +97,12 @@ def _has_labels(row: MethodRow, wanted: EvaluateConfig) -> bool:
 def evaluate(config: RunConfig) -> str:
     """Adapt every method to every rig at every N and judge it on test frames.
 
-    Leaves `results.json`, `results.md` and pictures in ``output.dir``, prints the tables and says
-    where the pictures lie. Every finished cell is in `cells.jsonl` at once, those that share a
+    Leaves `results.json`, `results.md` and pictures in ``output.dir``, and prints the tables and
+    where the pictures are. Every finished cell is in `cells.jsonl` at once, those that share a
     calibration together; with ``checkpoint.resume`` a run goes on from there.
 
     Returns:
-        Where `results.json` lies.
+        Location of `results.json`.
 
     Raises:
         MetaFuseError: Before any work starts where the cause is in the settings or the data.
@@ -97,6 +110,7 @@ def evaluate(config: RunConfig) -> str:
     # The sheet of heatmaps is fitted here: with the threads, and so the sums, of an actor.
     limit_threads(config.cluster.threads)
     sets = open_data_sets(config)
+    _check_read(sets, config.evaluate)
     weights = {(one.name, fold): one.weights(fold) for one in sets for fold in one.folds}
     cells = [cell for one in sets for cell in one.cells()]
     facts = run_facts(sets, weights)
@@ -149,7 +163,7 @@ def _evaluate(
 
 
 def together(cells: Sequence[Cell], setups: Mapping[str, Setup]) -> list[tuple[Cell, ...]]:
-    """Group cells whose methods calibrate the same rig alike: that is done once."""
+    """Group cells whose methods calibrate the same rig in the same way: that is done once."""
     groups: dict[Cell, list[Cell]] = {}
     for cell in cells:
         calibrates = setups[cell.data].methods[cell.method].calibration == "optional"
@@ -184,7 +198,7 @@ def _document(
 
 
 def _repeated(results: list[CellResult]) -> list[CellResult]:
-    """No-Fusion stands beside the others at every N, though no label changes it."""
+    """Repeat No-Fusion at every N, beside the others, though labels do not change it."""
     repeated = []
     for result in results:
         if result.cell.method == "No-Fusion":

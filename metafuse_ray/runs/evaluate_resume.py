@@ -16,9 +16,11 @@ from metafuse_ray.runs.data_sets import DataSet
 from metafuse_ray.storage.sealed_json import digest
 
 _log = logging.getLogger(__name__)
+_RELEASE = 2
+"""Counts the changes of names or meaning of the facts; cells of the first release hold none."""
 _WHICH_CELLS = ("methods", "labelled_frames", "calibrations", "calibrated_labelled_frames",
                 "costly_labelled_frames", "costly_seeds", "rigs", "views", "seeds")  # fmt: skip
-"""Settings of ``evaluate`` that say which cells there are, and change none of them."""
+"""Settings of ``evaluate`` that choose the cells, and change no number in a cell."""
 
 
 def run_facts(
@@ -38,7 +40,7 @@ def finished_cells(
 ) -> tuple[dict[str, Any], dict[Cell, CellResult]]:
     """Return the cells that an earlier run has finished.
 
-    Data sets may come and go: what is there of those that are gone is kept.
+    Data sets may be added or dropped: the cells of dropped ones are kept.
 
     Returns:
         What fixes the numbers of all cells (`run_facts`), and the cells.
@@ -48,9 +50,15 @@ def finished_cells(
         DataError: The file is damaged.
     """
     if not path.is_file():
-        _log.info("no finished cells in %s: starting afresh", path)
+        _log.info("no finished cells in %s: starting from the beginning", path)
         return dict(facts), {}
     before, finished = read_cells(path)
+    if any("release" not in one for one in before.values()):
+        raise ConfigError(
+            f"{path} holds cells of an earlier release, whose settings had other names; choose"
+            " another output.dir, or start again without --resume",
+            path=str(path),
+        )
     different = [
         difference
         for name in sorted(before.keys() & facts.keys())
@@ -59,7 +67,7 @@ def finished_cells(
     if different:
         raise ConfigError(
             f"{path} holds cells of another evaluation: {'; '.join(different)}; set these as they"
-            " were, choose another output.dir, or evaluate afresh without --resume",
+            " were, choose another output.dir, or start again without --resume",
             path=str(path),
             different=different,
         )
@@ -75,6 +83,7 @@ def _facts(one: DataSet, weights: Mapping[tuple[str, int], Weights]) -> dict[str
     }
     settings["data"] = {key: tree["data"][key] for key in ("folds", "time_margin")}
     return {
+        "release": _RELEASE,
         "settings": settings,
         "shards": one.shards.manifest.files,
         "test_shards": one.test_shards.manifest.files,

@@ -19,8 +19,8 @@ def job(
     """Make a function a job.
 
     Args:
-        reads: Settings -> paths of those that a run with these reads; a section's path stands for
-            all of it.
+        reads: Settings -> the paths of the settings that such a run reads; a section's path stands
+            for all of it.
         resumes: Whether it takes ``--resume``.
     """
 

@@ -100,7 +100,7 @@ def _reads(config: RunConfig) -> tuple[str, ...]:
 def meta_train(config: RunConfig) -> str:
     """Run the outer loop; leave ``final/model.safetensors``, ``metrics.jsonl`` and its picture.
 
-    ``problem.kind`` says what is learned: MetaFuse over camera pairs (Algorithm 1), or MetaFuse+
+    ``problem.kind`` names what is learned: MetaFuse over camera pairs (Algorithm 1), or MetaFuse+
     over whole rigs. With ``checkpoint.resume`` it goes on from the newest whole checkpoint of the
     folder, and ends with the weights of a run that was never interrupted. Otherwise what an earlier
     run left there is removed before the first round.
@@ -121,7 +121,7 @@ def meta_train(config: RunConfig) -> str:
             decisive = decisive_settings(meta_train.reads(config))
             checkpoint = find_checkpoint(run, tree, decisive, digest, rounds)
         if checkpoint is not None and checkpoint.round == rounds and _is_final(run):
-            _log.info("%s has gone its %d rounds: nothing to do", folder.location, rounds)
+            _log.info("%s has done its %d rounds: nothing to do", folder.location, rounds)
             return config.output.dir
         problem = build_problem(config)
         _log.info("%s", problem.describe())
@@ -154,7 +154,7 @@ def meta_train(config: RunConfig) -> str:
 
 
 def _begin(trainer: MetaTrainer, run: Path, checkpoint: Checkpoint | None) -> None:
-    """Go on from a checkpoint, or afresh, and remove what an earlier run left beyond that."""
+    """Go on from a checkpoint, or start from the beginning; remove what is left beyond that."""
     if checkpoint is None:
         clear_earlier_training(run)
         return

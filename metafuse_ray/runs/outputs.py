@@ -53,7 +53,7 @@ def clear_earlier_training(run: Path) -> None:
 
 
 def clear_later_training(run: Path, after: int) -> None:
-    """Remove final weights, and checkpoints of later rounds than a run goes on from.
+    """Remove final weights, and checkpoints of rounds after the one that a run goes on from.
 
     Raises:
         StorageError: Something cannot be removed.
@@ -88,9 +88,9 @@ def check_apart(output: str, checkpoints: Iterable[str]) -> None:
 
 
 def _folders(checkpoint: str) -> set[str]:
-    """Return what a setting of weights names, and what folder of a run it may lie in.
+    """Return the path that a setting of weights names, and the run's folder that it may be in.
 
-    The weights of a run lie in RUN/final/, and either may be named.
+    The weights of a run are in RUN/final/, and either folder may be named.
     """
     folder = _whole(checkpoint)
     folders = {folder}

@@ -91,7 +91,7 @@ def fetch_backbone(config: RunConfig) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """Consecutive rows of one camera: what is known of them, and the work they are."""
+    """Consecutive rows of one camera: their labels, and the job that makes their heatmaps."""
 
     camera: str
     images: int
@@ -182,7 +182,7 @@ def _source(data: DataConfig, recording: Recording, backbone: PoseBackbone) -> d
         "kind": "recording",
         "format": data.format,
         "sequence": recording.name,
-        # Where pictures of an evaluation find the images again.
+        # The pictures of an evaluation find the images here again.
         "directory": str(Path(data.sequence or "").resolve()),
         **_of_format(data),
         "image_size": sorted(sizes),

@@ -21,7 +21,7 @@ def build_problem(config: RunConfig) -> Problem:
 
 
 def own_settings(tree: Mapping[str, Any], searched: Sequence[Searched]) -> dict[str, float]:
-    """Return the values of what a sweep searches in a configuration as a plain tree."""
+    """Return the values of the searched settings in a configuration as a plain tree."""
     found = {}
     for one in searched:
         section, _, name = one.path.partition(".")

@@ -1,4 +1,4 @@
-"""Which settings a run reads, and the sentence for one that it would not."""
+"""Which settings a run reads, and the sentence for one that it does not read."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from metafuse_ray.runs.settings import RunConfig
 _NAMES = ("simulate", "prepare", "meta_train", "tune", "adapt", "evaluate")
 """Modules of jobs, imported only to name them in an error."""
 SHARDS = ("data.shards", "data.cache_dir", "data.fold", "data.folds", "data.time_margin")
-"""Of shards that are read."""
+"""Settings of shards that are read."""
 WRITTEN = (
     *("seed", "data.shards", "data.cache_dir", "data.cameras", "data.test_cameras"),
     *("data.test_camera_share", "data.grid", "data.crop_px", "data.crop", "data.crop_scale"),
     *("data.crop_cube_m", "data.min_visible_share", "data.heatmap_dtype", "data.export_parquet"),
 )
-"""Of shards that are written."""
+"""Settings of shards that are written."""
 LABELLED = ("samples.label_clips", "samples.label_order", "samples.unlabelled_frames")
 """Which samples a method may know of a rig."""
 JUDGED = (
@@ -33,7 +33,7 @@ JUDGED = (
 
 
 def actors(cluster: ClusterConfig) -> tuple[str, ...]:
-    """Return what a run reads that maps its work over actors."""
+    """Return the settings of ``cluster`` that are read by a run that maps its work over actors."""
     names = ["backend", "threads"]
     if cluster.backend == "ray":
         names += ["address", "actors", "cpus_per_actor", "gpus_per_actor"]
@@ -41,7 +41,7 @@ def actors(cluster: ClusterConfig) -> tuple[str, ...]:
 
 
 def of_method(row: MethodRow) -> set[str]:
-    """Return what a method reads, and what says which weights it starts from."""
+    """Return the settings that a method reads, and the one that names its starting weights."""
     return {*row.reads, *([] if row.problem is None else [f"weights.{row.name}"])}
 
 
@@ -52,7 +52,7 @@ def refused(
     typed: Iterable[str],
     filed: Iterable[str],
 ) -> dict[str, str]:
-    """Say of settings that would have no effect why; see `metafuse_ray.config.job.Job`.
+    """Return why settings would have no effect; see `metafuse_ray.config.job.Job`.
 
     Where the work runs (``cluster``) is never refused: the same line serves a debugger and a
     cluster.
@@ -83,7 +83,7 @@ class _Given:
         name: Of the job.
         jobs: All of them.
         config: The settings.
-        read: Paths of what is read.
+        read: Paths of the settings that are read.
         idle: Path -> the setting under which it would have an effect.
     """
 
@@ -101,11 +101,13 @@ class _Given:
         return path.startswith("cluster.") or whole or read
 
     def why(self, path: str) -> str:
-        """Say why a setting has no effect, and who reads it."""
+        """Return why a setting has no effect, and which jobs or methods read it."""
         return self.why_here(path) or self._of_another_method(path) or self._of_another_job(path)
 
     def why_here(self, path: str) -> str | None:
-        """Say what other setting of this very job would make it count."""
+        """Return which other setting of this job would give it an effect, if one would."""
+        if path in self.idle and covers(self.read, path):
+            return f"it has no effect here; it has one with {self.idle[path]}"
         others = [
             kind
             for kind, row in PROBLEMS.items()
@@ -114,8 +116,6 @@ class _Given:
         if others:
             readers = " or ".join(f"problem.kind={kind}" for kind in others)
             return f"problem.kind={self.config.problem.kind} does not read it; {readers} does"
-        if path in self.idle and covers(self.read, path):
-            return f"it has no effect here; it has one with {self.idle[path]}"
         return None
 
     def _read_with(self, row: ProblemRow) -> Collection[str]:
@@ -123,10 +123,14 @@ class _Given:
 
     def _of_another_method(self, path: str) -> str | None:
         key = {"evaluate": "evaluate.methods", "adapt": "adapt.method"}.get(self.name)
+        learning = [row.name for row in METHODS.values() if row.problem is not None]
+        if path.startswith("weights.") and path.removeprefix("weights.") not in learning:
+            return f"only {', '.join(learning)} start from weights: weights.METHOD=RUN"
         readers = [row.name for row in METHODS.values() if covers(of_method(row), path)]
         if key is None or not readers:
             return None
-        return f"no method of {key} reads it; {', '.join(readers)} read it"
+        verb = "does" if len(readers) == 1 else "do"
+        return f"no method of {key} reads it; {' or '.join(readers)} {verb}"
 
     def _of_another_job(self, path: str) -> str:
         for other in _NAMES:

@@ -20,7 +20,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "adapt.lr": "it is fine_tune.lr",
         "adapt.lr_omega": "it is fine_tune.lr_omega",
         "adapt.steps": "it is fine_tune.steps",
-        "adapt.batch_size": "it is fine_tune.batch_size",
+        "adapt.batch_size": "it is fine_tune.batch_size and naive_fuse.batch_size",
         "adapt.folds": "it is choose.folds",
         "adapt.self_weights": "it is choose.self_weights",
         "adapt.caution": "it is choose.caution",

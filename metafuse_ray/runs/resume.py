@@ -1,4 +1,4 @@
-"""Whether, and from where, a meta-training run goes on."""
+"""Whether a meta-training run may go on, and from which checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FREE = (
     *("root", "data.shards", "data.cache_dir", "cluster", "checkpoint", "output", "model.operator"),
     *("meta.rounds", "meta.log_every", "meta.max_bad_tasks", "held_out.every"),
 )
-"""Settings that say where or how a training runs, when it ends or what it says, but change no
+"""Settings of where and how a training runs, when it ends and what it logs, which change no
 number."""
 
 
@@ -37,25 +37,31 @@ def find_checkpoint(
         tree: Its settings as a plain tree.
         decisive: Paths of the settings that its numbers come from.
         shards: Digest of the shards' manifest.
-        rounds: That it is to go in all.
+        rounds: Rounds of the whole run.
 
     Raises:
-        CheckpointError: The checkpoint is of a run with other settings or shards, or has gone
-            further.
+        CheckpointError: The checkpoint is of a run with other settings or shards, of a later
+            round, or of an earlier release.
     """
     checkpoint = newest_checkpoint(run / CHECKPOINT_FOLDER)
     if checkpoint is None:
-        _log.info("no whole checkpoint in %s: starting afresh", run / CHECKPOINT_FOLDER)
+        _log.info("no whole checkpoint in %s: starting from the beginning", run / CHECKPOINT_FOLDER)
         return None
+    if "held_out" not in checkpoint.config:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.path} is of an earlier release, which trained on other tasks"
+            " by default; choose another output.dir, or start again without --resume",
+            path=str(checkpoint.path),
+        )
     different = list(differing_settings(checkpoint.config, tree, decisive, _FREE))
     if checkpoint.shards != shards:
-        different.append(f"the shards have another content (now {tree['data']['shards']})")
+        different.append(f"the content of the shards differs (now {tree['data']['shards']})")
     if checkpoint.round > rounds:
-        different.append(f"it has gone {checkpoint.round} rounds, meta.rounds is {rounds}")
+        different.append(f"it has done {checkpoint.round} rounds, meta.rounds is {rounds}")
     if different:
         raise CheckpointError(
             f"checkpoint {checkpoint.path} is of another run: {'; '.join(different)}; set these as"
-            " they were, choose another output.dir, or train afresh without --resume",
+            " they were, choose another output.dir, or start again without --resume",
             path=str(checkpoint.path),
             different=different,
         )
@@ -65,7 +71,7 @@ def find_checkpoint(
 def differing_settings(
     before: Mapping[str, Any], now: Mapping[str, Any], parts: Sequence[str], free: Sequence[str]
 ) -> Iterator[str]:
-    """Say of every setting what it was and is, where that differs.
+    """List the settings that differ, with their values before and now.
 
     Args:
         before: A configuration as a plain tree.
@@ -78,7 +84,7 @@ def differing_settings(
     for name in sorted(one.keys() | other.keys()):
         if not covers(parts, name) or covers(free, name):
             continue
-        # A setting that is newer than the checkpoint had its default's effect.
+        # A setting that the checkpoint does not hold, being newer, had its default's effect.
         was, is_now = one.get(name, defaults.get(name)), other.get(name, "no setting")
         if was != is_now:
             yield f"{name} was {was}, is {is_now}"

@@ -27,12 +27,12 @@ def choose_rig(
         cameras: ``adapt.cameras``.
         evaluate: How `evaluate` draws rigs.
         seed: Of its draws.
-        run: Whose weights the rig is adapted from.
+        run: The run whose weights the rig is adapted from.
         shards: Where its samples are.
 
     Raises:
-        ConfigError: A camera is unknown, comes twice or is alone, or there are too few test
-            cameras to draw a rig.
+        ConfigError: A camera is unknown, given twice or alone, or there are too few test cameras to
+            draw a rig.
     """
     if cameras is None:
         return _first_test_rig(evaluate, seed, shards)
@@ -40,7 +40,7 @@ def choose_rig(
     trained = trained_on(run, shards, cameras)
     if trained:
         _log.warning(
-            "%s was trained on %s: what it reaches there says nothing about new cameras",
+            "%s was trained on %s: its results there do not apply to new cameras",
             run,
             ", ".join(trained),
         )

@@ -13,7 +13,7 @@ from metafuse_ray.benchmark.settings import EvaluateConfig
 from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.config.kinds import Int, Location, NaturalInt, Some
 from metafuse_ray.config.load import from_tree, read_tree
-from metafuse_ray.config.section import section, tagged
+from metafuse_ray.config.section import replaced, section, tagged
 from metafuse_ray.dome.settings import SimulateConfig
 from metafuse_ray.meta.settings import CheckpointConfig, HeldOutConfig, MetaConfig, OuterConfig
 from metafuse_ray.methods.metafuse.settings import (
@@ -34,7 +34,7 @@ from metafuse_ray.tuning.settings import TuneConfig
 
 @section
 class AdaptConfig:
-    """The adapt job: which rig, from what."""
+    """The adapt job: which rig, by which method, with which labels and calibration."""
 
     method: str | None = None
     """The method: MetaFuse or MetaFuse+; where empty MetaFuse+ if weights names a run of it."""
@@ -43,8 +43,8 @@ class AdaptConfig:
     frames: NaturalInt = 50
     """Labelled person-frames; MetaFuse+ can do without any."""
     calibration: Literal["given", "none"] = "given"
-    """What MetaFuse+ knows of the rig: the calibration of the shards, which it
-    refines, or none, and it is estimated."""
+    """The calibration that MetaFuse+ is given: that of the shards, which it refines, or none, so
+    that it estimates one."""
 
 
 @section
@@ -52,7 +52,8 @@ class OutputConfig:
     """Where results go."""
 
     dir: Location = "runs/latest"
-    """Folder of this run's results, a path or a URI (s3://bucket/run)."""
+    """Folder of this run's results, a path or a URI (s3://bucket/run); {problem} in it stands for
+    problem.kind."""
     tensorboard: bool = True
     """Also write TensorBoard event files."""
     log_json: bool = False
@@ -90,7 +91,7 @@ class RunConfig:
     meta: MetaConfig = Field(default_factory=MetaConfig)
     """The meta-training run."""
     held_out: HeldOutConfig = Field(default_factory=HeldOutConfig)
-    """Training cameras that no training sees."""
+    """Training cameras kept out of training, to judge it on."""
     weights: dict[str, Location] = Field(default_factory=dict)
     """Method -> the meta-training run, a path or a URI, whose weights it starts from; {fold} in it
     stands for the fold's number."""
@@ -119,6 +120,11 @@ class RunConfig:
     output: OutputConfig = Field(default_factory=OutputConfig)
     """Where results go."""
 
+    def __post_init__(self) -> None:
+        """Put the kind of the problem into ``output.dir``, so that two trainings keep apart."""
+        folder = self.output.dir.replace("{problem}", self.problem.kind)
+        object.__setattr__(self, "output", replaced(self.output, dir=folder))
+
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file, apply ``key=value`` overrides and check the whole.
@@ -144,7 +150,7 @@ def config_from_tree(tree: Mapping[str, Any], source: str) -> RunConfig:
 
 
 def explain(path: str) -> str | None:
-    """Say what is to be said of a setting that is not there; None where it is just misspelt."""
+    """Return what the error says about an unknown setting; None where it is just misspelt."""
     if path in RENAMED:
         return f"there is no such setting any more; {RENAMED[path]}"
     section, _, name = path.partition(".")

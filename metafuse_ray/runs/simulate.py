@@ -65,7 +65,7 @@ def _write_clips(plan: DomePlan, writer: ShardWriter) -> None:
     for clip in track(plan.clips, len(plan.clips), "simulate (clips)"):
         samples, shots = plan.film(clip)
         if not len(samples):
-            _log.warning("clip %d shows nobody of whom two joints are known; left out", clip.index)
+            _log.warning("clip %d shows nobody with two known joints; left out", clip.index)
             continue
         empty.discard(clip.split)
         writer.append_samples(samples)
@@ -76,9 +76,9 @@ def _write_clips(plan: DomePlan, writer: ShardWriter) -> None:
     if empty:
         splits = " and ".join({TRAIN: "training", TEST: "test"}[split] for split in sorted(empty))
         raise NotEnoughFramesError(
-            f"{plan.settings.motion or 'procedural motion'}: nobody of whom two joints are known is"
-            f" in the {splits} clips; cut it otherwise by simulate.clips,"
-            " simulate.frames_per_clip or simulate.frame_step, or choose another simulate.motion",
+            f"{plan.settings.motion or 'procedural motion'}: nobody with two known joints is in the"
+            f" {splits} clips; change simulate.clips, simulate.frames_per_clip or"
+            " simulate.frame_step, or choose another simulate.motion",
             key="simulate.motion",
         )
 

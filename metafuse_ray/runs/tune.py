@@ -1,4 +1,4 @@
-"""Search alpha, beta and K, and hold the best settings against the configuration's own."""
+"""Search a problem's settings, and compare the best ones with the configuration's own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _FREE = (
     *("meta.log_every", "meta.max_bad_tasks", "tune.trials", "tune.searcher", "tune.scheduler"),
     *("tune.metric", "tune.final_draws", "tune.driver_cpus", "tune.concurrent"),
 )
-"""Settings that change which trials there are, or how they run, but no number of one."""
+"""Settings that change which trials there are, or how they run, but no number of a trial."""
 SWEEP_FILE, RESULT_FILE, BEST_FILE = "sweep.json", "tune.json", "best.yaml"
 
 
@@ -63,7 +63,7 @@ def tune(config: RunConfig) -> Path:
     """Run a sweep over the settings that the problem searches, or go on with one, and report.
 
     Leaves `best.yaml`, which meta_train takes as it is, `tune.json`, `tune.md` and `tune.png` in
-    ``output.dir``, and prints where the best settings stand.
+    ``output.dir``, and prints how the best settings compare.
 
     Returns:
         Path of `best.yaml`.
@@ -101,12 +101,12 @@ def tune(config: RunConfig) -> Path:
 
 
 def plan_sweep(config: RunConfig) -> Sweep:
-    """Say what is searched, and check that every trial has tasks and cameras to be judged on.
+    """Return the sweep; check that every trial has tasks, and cameras to be judged on.
 
     Raises:
         ConfigError: There are too few training cameras, or a range is impossible.
         NotEnoughFramesError: No task has the frames for the largest of the searched numbers, or
-            none is held out that has enough to be judged on.
+            no held-out task has enough to be judged on.
     """
     # Workers on other nodes, or in other folders, as those of trials are, find the data too.
     if not is_uri(config.data.shards):
@@ -161,7 +161,7 @@ def _open_folder(sweep: Sweep, tree: Mapping[str, Any], digest: str, *, resume: 
         decisive = [*decisive_settings(read), "tune", "meta.rounds"]
         different = list(differing_settings(before, tree, decisive, _FREE))
         if shards_before != digest:
-            different.append(f"the shards have another content (now {tree['data']['shards']})")
+            different.append(f"the content of the shards differs (now {tree['data']['shards']})")
         if different:
             raise CheckpointError(
                 f"{sweep.folder} holds a sweep with other settings: {'; '.join(different)}; set"
@@ -193,7 +193,7 @@ def _read_sweep_file(path: Path) -> tuple[dict[str, Any], str]:
 def _document(
     sweep: Sweep, tree: Mapping[str, Any], shards: ShardSet, trials: Sequence[Trial]
 ) -> dict[str, Any]:
-    """Collect all that the report shows, and judge the best trial and the defaults afresh."""
+    """Collect all that the report shows; judge the best trial and the defaults on new draws."""
     metric = sweep.tune.metric
     best = best_trial(trials, metric)
     defaults = next(trial for trial in trials if trial.settings == sweep.own)
@@ -207,7 +207,7 @@ def _document(
         "metric": metric,
         "defaults": defaults.number,
         "best": best.number,
-        # What looked best on the frames of the search need not be so on others.
+        # What looked best on the frames of the search may not be best on others.
         "chosen": defaults.number if gain < 0 else best.number,
         "comparison": comparison,
         "data": {
@@ -221,7 +221,7 @@ def _document(
 
 
 def compare(sweep: Sweep, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Judge the weights of two trials on the same fresh frames of every held-out task.
+    """Judge the weights of two trials on the same new frames of every held-out task.
 
     Returns:
         Means of each, and of the paired difference (second less first) with its standard error

@@ -37,7 +37,7 @@ def load_weights(location: str, row: MethodRow, shards: ShardSet) -> Any:
     Args:
         location: A meta-training run, or its file of weights.
         row: The method's.
-        shards: What it is to be used on.
+        shards: The shards that it will be used on.
 
     Raises:
         CheckpointError: They are missing, damaged, or of another problem, skeleton or grid.
@@ -76,9 +76,9 @@ def refuse_trained_cameras(run: str, shards: ShardSet) -> None:
     trained = trained_on(run, shards, shards.manifest.test_cameras)
     if trained:
         raise CheckpointError(
-            f"{run} was trained on {', '.join(trained)}, test cameras of {shards.location}: what"
-            " it reaches there says nothing about new cameras; train on these shards, or evaluate"
-            " on shards with its own test cameras",
+            f"{run} was trained on {', '.join(trained)}, test cameras of {shards.location}: its"
+            " results there do not apply to new cameras; train on these shards, or evaluate on"
+            " shards with its own test cameras",
             path=run,
             cameras=trained,
         )
@@ -87,8 +87,8 @@ def refuse_trained_cameras(run: str, shards: ShardSet) -> None:
 def trained_on(location: str, shards: ShardSet, cameras: Sequence[str]) -> list[str]:
     """Return which of a rig's cameras the weights of a run were trained on.
 
-    A camera is known by its name and calibration. Weights that do not say are taken to be of the
-    training cameras of these shards.
+    A camera is known by its name and calibration. Weights that name no cameras are taken to be of
+    the training cameras of these shards.
 
     Raises:
         CheckpointError: There are no weights, or they are damaged.

@@ -19,19 +19,19 @@ class SamplesConfig:
     label_noise_px: NaturalFloat = 0.0
     """Noise of the labels, in pixels of a 64 x 64 heatmap (standard deviation per axis)."""
     unlabelled_frames: PositiveInt = 200
-    """Person-frames of the labelled clips whose detections methods may use, at the most."""
+    """Most person-frames of the labelled clips whose detections methods may use."""
     look_ahead: bool = True
     """Let MetaFuse+ calibrate on the detections of the test frames too (never on their labels), and
-    let it and Triangulation over time listen to the frames before and after, as with a recording
-    that is at hand; without, as for a camera that is live. Meta-training always calibrates so."""
+    let it and Triangulation over time use the frames before and after, as with a recording. Off: as
+    with live cameras. Meta-training always calibrates as with a recording."""
     around_frames: NaturalInt = 4
-    """Frames before and after each test frame that these may look at beside the test frames
+    """Frames before and after each test frame that these methods may use beside the test frames
     themselves, where samples.look_ahead lets them."""
     test_frames: PositiveInt = 400
-    """Test samples a rig at the most, evenly spaced in time."""
+    """Most test samples a rig, evenly spaced in time."""
 
     def idle(self) -> dict[str, str]:
-        """Say which fields have no effect; see `metafuse_ray.config.section.section`."""
+        """Return the fields that have no effect; see `metafuse_ray.config.section.section`."""
         return {} if self.look_ahead else {"around_frames": "samples.look_ahead=true"}
 
 

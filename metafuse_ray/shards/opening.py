@@ -1,4 +1,4 @@
-"""The shards of a run: opened with the fold that it trains and tests on, or to be written."""
+"""The shards of a run: open them with the fold that it trains and tests on, or write them."""
 
 from __future__ import annotations
 

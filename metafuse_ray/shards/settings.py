@@ -69,7 +69,7 @@ class DataConfig:
     """Also write the shards as Parquet, for other tools."""
 
     def idle(self) -> dict[str, str]:
-        """Say which fields have no effect; see `metafuse_ray.config.section.section`."""
+        """Return the fields that have no effect; see `metafuse_ray.config.section.section`."""
         found = (
             {"crop_scale": "data.crop=box"}
             if self.crop == "cube"

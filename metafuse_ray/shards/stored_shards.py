@@ -86,14 +86,14 @@ def shard_folder(location: str, cache: str | Path | None, *, parquet: bool) -> I
     """Yield the folder to write a shard set to; where the location is a URI, then upload it.
 
     Args:
-        location: Where the shard set is to be: a path, or a URI whose manifest is written last, so
-            that what was cut short is never seen as whole.
+        location: Where to write the shard set: a path, or a URI. At a URI the manifest is written
+            last, so that an upload that was cut short never looks whole.
         cache: Folder for it until then, as in `StoredShards`.
         parquet: Upload also the folder beside it that `parquet_beside` names.
 
     Raises:
-        StorageError: Other files lie at the URI, or it cannot be read, before anything is written;
-            or something cannot be uploaded: the message names the folder, which then stays.
+        StorageError: Before anything is written: there are other files at the URI, or it cannot be
+            read. After that: an upload failed; the message names the folder, which is kept.
     """
     if not is_uri(location):
         yield Path(location)
@@ -118,7 +118,7 @@ def shard_folder(location: str, cache: str | Path | None, *, parquet: bool) -> I
 
 
 def parquet_beside(location: str) -> str:
-    """Return where the same shards lie as Parquet, if they do.
+    """Return where the same shards are stored as Parquet, if they are.
 
     >>> parquet_beside("runs/shards")
     'runs/shards-parquet'
@@ -143,7 +143,7 @@ def _read_manifest(store: Store) -> Manifest:
 
 
 def _check_replaceable(store: Store) -> None:
-    """Refuse to write where anything other than a shard set, whole or cut short, lies."""
+    """Refuse to write where there is anything but a shard set, whole or cut short."""
     others = [name for name in store.names() if not _OURS.fullmatch(name)]
     if others:
         raise StorageError(

@@ -29,7 +29,7 @@ _MARGIN = 0.12
 def sweep_figure(document: Mapping[str, Any]) -> Figure:
     """Plot one slice a searched setting, and the trials' scores by round.
 
-    Trials far below the others, or diverged, stand as triangles on the edge.
+    Trials far below the others, or diverged, are triangles on the edge.
 
     Args:
         document: The content of `tune.json`.

@@ -1,4 +1,4 @@
-"""What a person reads after a sweep: where the best settings stand, every trial, and a picture.
+"""The report after a sweep: how the best settings compare, every trial, and a picture.
 
 All of it is made from `tune.json` alone.
 """
@@ -26,7 +26,7 @@ _NOTHING = "–"
 
 
 def standing_table(document: Mapping[str, Any]) -> Table:
-    """Return the best settings beside the defaults, on fresh frames of the held-out cameras."""
+    """Return the best settings beside the defaults, on new frames of the held-out cameras."""
     found = document["comparison"]
     trials = {trial["number"]: trial for trial in document["trials"]}
     blank = [_NOTHING] * len(document["space"])
@@ -66,34 +66,34 @@ def trials_table(document: Mapping[str, Any], most: int | None = None) -> Table:
 
 
 def verdict(document: Mapping[str, Any]) -> str:
-    """Say in a sentence or two what the sweep found."""
+    """Return in a sentence or two what the sweep found."""
     found = document["comparison"]
     if document["best"] == document["defaults"]:
         return "No trial did better than the defaults, which stay."
     change = f"{_change(found, 'jdr', 2)} points of JDR and {_change(found, 'loss', 4)} of the loss"
     if document["chosen"] == document["best"]:
-        return f"Trial {document['best']} stands against the defaults at {change}."
+        return f"Trial {document['best']} differs from the defaults by {change}."
     return (
-        f"Trial {document['best']} was best on the frames of the search, but on fresh ones it"
-        f" stands at {change}: the defaults stay."
+        f"Trial {document['best']} was best on the frames of the search, but on new ones it differs"
+        f" from the defaults by {change}: the defaults stay."
     )
 
 
 def note_lines(document: Mapping[str, Any]) -> list[str]:
-    """Say how to read the tables."""
+    """Return sentences on how to read the tables."""
     data, found, config = document["data"], document["comparison"], document["config"]
     tune, held_out = config["tune"], config["held_out"]
     states = [trial["state"] for trial in document["trials"]]
     return [
         f"Data: {describe(data['shards'])}; heatmaps of {data['grid'][0]} x {data['grid'][1]}.",
         f"{len(states)} trials ({tune['searcher']}, {tune['scheduler']}), of which"
-        f" {states.count('stopped')} were stopped early and {states.count('finished')} went all"
+        f" {states.count('stopped')} were stopped early and {states.count('finished')} did all"
         f" {document['rungs'][-1]} rounds, on {data['tasks']} tasks.",
         f"Judged on {len(data['held_out'])} tasks of cameras held out of the training cameras:"
         f" adapted to {held_out['labelled_frames']} consecutive labelled frames, then judged on"
-        f" {held_out['query_frames']} others, away in time. No test camera has a part in it.",
-        f"Best and defaults are held against each other on {found['draws']} fresh draws of frames"
-        " a task, the same for both; ± is the standard error of the difference over tasks.",
+        f" {held_out['query_frames']} others, away in time. No test camera is used.",
+        f"Best and defaults are compared on {found['draws']} new draws of frames a task, the same"
+        " for both; ± is the standard error of the difference over tasks.",
     ]
 
 
@@ -121,7 +121,7 @@ def write_tune_report(document: Mapping[str, Any], folder: Path) -> Path:
 
 
 def print_tune_report(document: Mapping[str, Any], best: Path, picture: Path) -> None:
-    """Print the tables, and last where everything lies, to standard output."""
+    """Print the tables, and last where all files are, to standard output."""
     console = Console(width=None if sys.stdout.isatty() else _CONSOLE_WIDTH)
     console.print(to_rich(trials_table(document, _SHOWN)))
     console.print(to_rich(standing_table(document)))
@@ -155,7 +155,7 @@ def _by_quality(trials: Sequence[Mapping[str, Any]], metric: str) -> list[Mappin
     def key(trial: Mapping[str, Any]) -> tuple[float, ...]:
         last = trial["scores"][-1]
         loss = float("inf") if last["loss"] is None else last["loss"]
-        # Those that went further first: scores of different rungs say little of each other.
+        # Those that went further first: scores of different rungs do not compare.
         return (
             -last["round"],
             *((-last["jdr"], loss) if metric == "jdr" else (loss, -last["jdr"])),

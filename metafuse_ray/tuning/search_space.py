@@ -10,7 +10,7 @@ from metafuse_ray.errors import ConfigError
 from metafuse_ray.methods.row import Searched
 
 _WIDTH = 10
-"""A step size is searched over so many times its value, and down to its share."""
+"""A step size is searched from its value over this number up to its value times this number."""
 
 Settings = Mapping[str, float]
 """Path of every searched setting -> value; that of a whole number is an int."""
@@ -43,7 +43,7 @@ def search_space(
     """Return the ranges of the searched settings: as set, else around the configuration's values.
 
     Args:
-        searched: By the problem.
+        searched: The settings that the problem searches.
         own: The configuration's values, with which a sweep begins.
         ranges: ``tune.ranges``.
 
@@ -77,12 +77,12 @@ def search_space(
 
 
 def plain_settings(settings: Mapping[str, Any], space: Sequence[SearchRange]) -> dict[str, float]:
-    """Return settings as plain numbers, whatever a searcher made them of."""
+    """Return settings as plain numbers, whatever types a searcher gave them."""
     return {one.name: (int if one.integer else float)(settings[one.name]) for one in space}
 
 
 def say(settings: Settings, space: Sequence[SearchRange]) -> str:
-    """Write settings for a person.
+    """Write settings as text for messages.
 
     >>> say({"inner.lr": 3.0}, [SearchRange("inner.lr", "alpha", 0.3, 30.0)])
     'alpha 3'
@@ -91,7 +91,7 @@ def say(settings: Settings, space: Sequence[SearchRange]) -> str:
 
 
 def rungs(first: int, reduction: int, rounds: int) -> tuple[int, ...]:
-    """Return the rounds after which a trial is judged: each so many times the last, and the end.
+    """Return the rounds after which a trial is judged: each ``reduction`` times the last.
 
     >>> rungs(15, 2, 60)
     (15, 30, 60)

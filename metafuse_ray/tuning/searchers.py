@@ -1,4 +1,4 @@
-"""What proposes a sweep's settings, and what stops its poor trials, by name."""
+"""Searchers, which propose a sweep's settings, and schedulers, which stop its poor trials."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from metafuse_ray.tuning.search_space import SearchRange, Settings
 from metafuse_ray.tuning.settings import TuneConfig
 
 ROUND = "round"
-"""What a scheduler counts time in."""
+"""Name of the number in a result that a scheduler takes as time."""
 _RANDOM_SHARE = 3
-"""Of the trials, TPE draws the first one in so many by chance, and learns from them."""
+"""One trial in so many, the first ones, is drawn by chance; TPE learns from them."""
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
@@ -45,7 +45,7 @@ def tune_space(space: Sequence[SearchRange]) -> dict[str, Any]:
 def make_searcher(
     settings: TuneConfig, first: Sequence[Settings], seed: int
 ) -> Searcher | SearchAlgorithm:
-    """Return what proposes settings.
+    """Return the searcher, which proposes settings.
 
     Args:
         settings: Name the searcher and the number of trials.
@@ -66,7 +66,7 @@ def make_searcher(
         sampler = optuna.samplers.TPESampler(
             n_startup_trials=max(2, settings.trials // _RANDOM_SHARE),
             multivariate=True,
-            constant_liar=True,  # trials under way count as poor: two are not sent to one place
+            constant_liar=True,  # running trials count as poor, so no two try the same place
             seed=seed,
         )
     return OptunaSearch(points_to_evaluate=points, sampler=sampler)
@@ -85,10 +85,10 @@ def _hyperopt(points: list[dict[str, float]], seed: int) -> Searcher:
 
 
 class _SparesFirst:
-    """Lets the trial with certain settings go on to the end, whatever the scheduler says.
+    """Lets the trial with certain settings go on to the end, whatever the scheduler decides.
 
     Attributes:
-        spared: Its settings: the configuration's own, which the best are held against.
+        spared: Its settings: the configuration's own, which the best are compared with.
     """
 
     spared: Mapping[str, float]
@@ -107,7 +107,7 @@ class _Median(_SparesFirst, MedianStoppingRule):
 
 
 def make_scheduler(settings: TuneConfig, rounds: int, spared: Settings) -> TrialScheduler:
-    """Return what stops poor trials early.
+    """Return the scheduler, which stops poor trials early.
 
     Args:
         settings: Name the scheduler and the first rung.

@@ -20,20 +20,21 @@ class TuneConfig:
     trials: PositiveInt = 24
     """Settings to try, those of the configuration first."""
     searcher: Literal["optuna", "random", "hyperopt"] = "optuna"
-    """What proposes settings: Optuna's TPE, chance, or HyperOpt (which is to be installed)."""
+    """What proposes settings: Optuna's TPE, chance, or HyperOpt (to be installed separately)."""
     scheduler: Literal["asha", "median", "none"] = "asha"
     """What stops poor trials early: ASHA, the median of the others, or nothing."""
     metric: Literal["jdr", "loss"] = "jdr"
-    """What decides, on held-out pairs after adaptation: the joint detection rate, or the loss."""
+    """The score that decides, on held-out cameras after adaptation: the joint detection rate, or
+    the loss."""
     ranges: dict[str, FloatRange] | None = None
-    """Ranges by setting ({inner.lr: [0.3, 30]}); what else the problem searches is searched around
-    the configuration's own value."""
+    """Ranges by setting ({inner.lr: [0.3, 30]}); the other settings that the problem searches are
+    searched around the configuration's own values."""
     first_rung: PositiveInt = 15
     """Rounds after which a trial is first judged; at the later rungs it is judged again."""
     reduction: SeveralInt = 2
-    """A rung is so many times the one before; at each, ASHA lets one trial in so many go on."""
+    """Factor between rungs; at each rung, ASHA lets one trial in so many go on."""
     final_draws: PositiveInt = 8
-    """Fresh draws of frames a pair by which the best settings are held against the defaults."""
+    """New draws of frames a task, on which the best settings are compared with the defaults."""
     driver_cpus: NaturalFloat = 0.1
     """CPUs that a trial reserves for its driver, which mostly waits, beside those of its actors."""
     concurrent: PositiveInt | None = None

@@ -1,9 +1,9 @@
 """Search a problem's settings with Ray Tune; every trial owns its driver and its actors.
 
-Tune schedules and searches; what a sweep goes on from after an interruption is its own
-(`metafuse_ray.tuning.trials`), for Tune's state is pickled, is written only now and then, and would
-have to be trusted. A sweep that goes on proposes its known trials again, in their order: they
-report what they reported, in no time, so that searcher and scheduler know what they knew.
+Tune schedules and searches. After an interruption a sweep goes on from files of its own
+(`metafuse_ray.tuning.trials`), because Tune's state is pickled, is written only at intervals, and
+would have to be trusted. A sweep that goes on proposes its known trials again, in their order. They
+report their known scores at once, so that searcher and scheduler are in their earlier state.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from metafuse_ray.tuning.trials import Score, Trial, TrialStore
 
 _log = logging.getLogger(__name__)
 _RETRIES = 2
-"""Times that a trial whose driver died is begun again; it goes on where it was."""
+"""Times that a trial whose driver died is started again; it goes on from where it was."""
 _DIVERGED_LOSS = 1e9
 """Reported for a loss that is not finite, which searchers cannot take."""
 _ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # the old output is silent when asked to be
+    "RAY_AIR_NEW_OUTPUT": "0",  # only the old output can be silenced
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no files of its own beside ours
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the job, as everywhere
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
@@ -101,9 +101,9 @@ def search(sweep: Sweep) -> None:
 
 
 def trial_resources(cluster: ClusterConfig, driver_cpus: float) -> tune.PlacementGroupFactory:
-    """Return what a trial reserves at once: a bundle for its driver, and one an actor.
+    """Return what a trial reserves together: a bundle for its driver, and one an actor.
 
-    Were they not in one group, trials could hold drivers whose actors never find room.
+    If they were not in one group, trials could hold drivers whose actors never find room.
     """
     driver = {"CPU": float(driver_cpus)} if driver_cpus > 0 else {}
     return tune.PlacementGroupFactory(
@@ -143,7 +143,7 @@ def _trainable(sweep: Sweep) -> Any:
         try:
             run_trial(sweep, plain_settings(config, sweep.space), report)
         except MetaFuseError as error:
-            # Settings or data are at fault: every trial would fail so.
+            # Settings or data are at fault: every trial would fail in this way.
             facts = (type(error).__name__, error.message)
             tune.report({ROUND: 0, "jdr": 0.0, "loss": _DIVERGED_LOSS, "error": facts})
 
@@ -151,10 +151,10 @@ def _trainable(sweep: Sweep) -> Any:
 
 
 class _StopOnError(tune.Stopper):
-    """Ends the sweep where a trial says what no other could do better.
+    """Ends the sweep where a trial fails in a way that every other would.
 
     Attributes:
-        error: What it said.
+        error: The error of that trial.
     """
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ class _StopOnError(tune.Stopper):
 
 
 class _Watcher(tune.Callback):
-    """Keeps the trials on disk as they report, and tells a person."""
+    """Keeps the trials on disk as they report, and logs them."""
 
     def __init__(self, store: TrialStore, sweep: Sweep, known: Sequence[Trial]) -> None:
         self.stopper = _StopOnError()

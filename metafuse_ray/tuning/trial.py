@@ -35,7 +35,7 @@ from metafuse_ray.tuning.settings import TuneConfig
 from metafuse_ray.tuning.trials import Score, TrialStore
 
 SEARCH_DRAW = 0
-"""The draw of held-out frames that trials are compared on; others judge the best one afresh."""
+"""The draw of held-out frames that trials are compared on; other draws judge the best one."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The trials of a sweep on disk: what a sweep that was interrupted goes on from.
+"""The trials of a sweep on disk, from which an interrupted sweep goes on.
 
 Every trial has a folder named after its settings, so that a trial proposed again is found again.
 It holds `trial.json`, written by the sweep's driver alone, and the trial's own checkpoint. Nothing
@@ -25,7 +25,7 @@ _FILE = "trial.json"
 
 @dataclass(frozen=True)
 class Score:
-    """What held-out pairs said of a trial at one rung.
+    """A trial's scores on held-out cameras at one rung.
 
     Attributes:
         round: Outer steps taken.
@@ -46,7 +46,7 @@ class Trial:
 
     Attributes:
         number: From 1 on, in the order of proposal; the first has the configuration's settings.
-        settings: Values of what is searched.
+        settings: Values of the searched settings.
         scores: One a rung.
         state: ``stopped``: early, by the scheduler; ``running``: interrupted, where no sweep runs.
     """

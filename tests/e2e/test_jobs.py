@@ -136,7 +136,8 @@ def test_the_table_and_the_pictures_are_there(chain: Chain) -> None:
         assert method in chain.evaluate_out
     assert f"Pictures in {chain.folder / 'results'}" in " ".join(chain.evaluate_out.split())
     left = left_in(chain.folder / "results")
-    pictures = {"heatmaps.png", "jdr.png", "mpjpe.png", "learning_curves.png"}
+    pictures = {"heatmaps.png", "jdr.png", "mpjpe.png"}
+    pictures |= {"learning_curves_metafuse.png", "learning_curves_metafuse_plus.png"}
     others = {"cells.jsonl", "config.resolved.yaml", "results.json", "results.md"}
     assert pictures | others == set(left)
     for name in pictures:
@@ -183,7 +184,7 @@ def test_prepare_turns_real_images_into_shards(shared_data: Path, tmp_path: Path
 @pytest.mark.e2e
 @pytest.mark.timeout(1500)
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="the demo is made for two cores")
-def test_the_demo_shows_metafuse_plus_ahead(tmp_path: Path) -> None:
+def test_the_demo_shows_both_models_ahead(tmp_path: Path) -> None:
     """`make demo` in other folders: on held-out cameras and motions, without calibration."""
     shards, results = f"data.shards={tmp_path / 'shards'}", tmp_path / "evaluate"
     metafuse, plus = tmp_path / "metafuse", tmp_path / "plus"
@@ -199,6 +200,9 @@ def test_the_demo_shows_metafuse_plus_ahead(tmp_path: Path) -> None:
         ended = run_job(name, shards, *overrides, config="demo.yaml", timeout_s=900)
         assert ended.code == 0, ended.err
     rows = json.loads((results / "results.json").read_text())["rows"]
-    average = {row["method"]: row["jdr"]["average"] for row in rows if row["labelled_frames"] == 50}
+    # At the largest N of each: No-Fusion needs no labels.
+    average = {row["method"]: row["jdr"]["average"] for row in rows}
+    assert average["MetaFuse"] >= average["No-Fusion"] + 3
+    assert average["MetaFuse"] >= average["NaiveFuse"] + 3
     assert average["MetaFuse+"] >= average["No-Fusion"] + 6
     assert average["MetaFuse+"] >= average["Affine"] + 2

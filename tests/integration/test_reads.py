@@ -23,7 +23,7 @@ from metafuse_ray.backbones.table import BACKBONES
 from metafuse_ray.cluster.runtime import ensure_ray
 from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.config.job import Job, run_job, settings_help
-from metafuse_ray.config.load import config_tree, flow
+from metafuse_ray.config.load import config_tree, dump_config, flow
 from metafuse_ray.config.paths import rooted
 from metafuse_ray.config.section import field_kind, settings
 from metafuse_ray.methods.table import METHODS, PROBLEMS
@@ -320,11 +320,54 @@ def test_where_the_work_runs_is_never_refused(
     assert command(job, *(f"cluster.{name}={flow(value)}" for name, value in tree.items())) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "idle", "remedy"),
+    [
+        ("simulate", ["data.crop=box"], "data.crop_cube_m=1.5", "data.crop=cube"),
+        ("simulate", ["data.crop=cube"], "data.crop_scale=1.5", "data.crop=box"),
+        ("meta_train", ["model.start=random"], "model.blob_gain=2", "model.start=blob"),
+        ("meta_train", ["held_out.cameras=0"], "held_out.every=3", "held_out.cameras above 0"),
+        (
+            "meta_train",
+            ["problem.kind=plus", "held_out.cameras=0"],
+            "held_out.query_frames=7",
+            "held_out.cameras above 0",
+        ),
+        (
+            "evaluate",
+            ["evaluate.methods=[Affine]", "model.start=random"],
+            "model.blob_gain=2",
+            "model.start=blob",
+        ),
+    ],
+)
 def test_a_setting_without_effect_is_refused_with_that_under_which_it_has_one(
-    command: Command,
+    command: Command, name: str, given: list[str], idle: str, remedy: str
 ) -> None:
-    said = command(meta_train, "model.start=random", "model.blob_gain=2")
+    said = command(JOBS[name], *given, idle)
+    path, _, _ = idle.partition("=")
+    assert said == f"error: {path}: it has no effect here; it has one with {remedy}\n"
+
+
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_a_resolved_configuration_serves_every_job(
+    command: Command, tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / "config.resolved.yaml"
+    file.write_text(dump_config(load_config(None, [f"problem.kind={kind}"])))
+    for job in JOBS.values():
+        assert command(job, "--config", str(file)) is None
+
+
+def test_weights_of_a_method_without_any_are_refused(command: Command) -> None:
+    said = command(JOBS["evaluate"], "weights.Metafuse=runs/x")
     assert said is not None
-    assert said.startswith("error: model.blob_gain: it has no effect here")
-    assert "model.start=blob" in said
-    assert command(meta_train, "model.blob_gain=2") is None
+    assert "only MetaFuse" in said
+
+
+def test_weights_of_another_method_than_the_one_that_adapts_are_refused(command: Command) -> None:
+    given = ["weights.MetaFuse=runs/a", "weights.MetaFuse+=runs/b"]
+    said = command(JOBS["adapt"], *given)
+    assert said is not None
+    assert "weights.MetaFuse: no method of adapt.method reads it; MetaFuse does" in said
+    assert command(JOBS["adapt"], given[0]) is None

@@ -24,7 +24,7 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class Choice:
-    """What held-out labelled frames chose.
+    """What was chosen on held-out labelled frames.
 
     Attributes:
         setting: Number of steps or regulariser.
@@ -57,7 +57,7 @@ class AdaptedRig:
         return wanted[0][0], wanted[1][0]
 
     def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what a view that sees a sample collects and what it fuses to, (J, H, W) each.
+        """Return the collected and the fused heatmaps of a view that sees a sample, (J, H, W) each.
 
         With the lambda for 2D.
         """
@@ -101,15 +101,15 @@ def adapt_rig(
 ) -> AdaptedRig:
     """Fit a method to a rig's labelled frames.
 
-    Settings and lambda are chosen by cross-validation over blocks of time, never random frames,
-    whose neighbours would give the answer away.
+    Settings and lambda are chosen by cross-validation over blocks of time, never over random
+    frames, whose neighbours in time would reveal the answer.
 
     Args:
         method: What to fit.
         labelled: All labelled samples that the rig may use.
         choosing: Where the method has something to choose.
         seed: Of every draw.
-        address: Where this fit stands among others, for its random draws.
+        address: Address of its random draws.
 
     Raises:
         NotEnoughFramesError: There are fewer labelled frames than blocks.

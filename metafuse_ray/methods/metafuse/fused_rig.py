@@ -28,7 +28,7 @@ class FusedRig:
 
     @property
     def chosen(self) -> Mapping[str, float]:
-        """What held-out labelled frames chose."""
+        """What was chosen on held-out labelled frames."""
         return asdict(self.adapted.choice)
 
     def joints(self, batch: RigBatch) -> tuple[Joints2D, Joints2D]:
@@ -36,7 +36,7 @@ class FusedRig:
         return self.adapted.joints(batch)
 
     def to_draw(self) -> tuple[AdaptedRig, str]:
-        """Return what can be drawn, and what to say of it; see `Drawable`."""
+        """Return what can be drawn, and a remark on it; see `Drawable`."""
         chosen = self.adapted.choice.self_weight_2d
         if chosen < 1:
             return self.adapted, f"lambda {chosen:g}, chosen on held-out labelled frames"
@@ -57,7 +57,7 @@ class FusedRig:
 class FusionRigMethod:
     """Fit a fusion to every view; settings and lambda on held-out labelled frames.
 
-    The calibration decides nothing but the lambda for 3D, by the held-out labels' 3D points.
+    The calibration only decides the lambda for 3D, through the held-out labels' 3D points.
 
     Attributes:
         method: What to fit.

@@ -47,21 +47,21 @@ class FusionMethod(Protocol):
         Args:
             batch: Labelled samples of the target view, with all other views as sources.
             view: Number of the target view in the rig.
-            random: For what is drawn.
+            random: Source of all random draws.
         """
         ...
 
 
 @dataclass(frozen=True)
 class NoFusionMethod:
-    """Every view for itself."""
+    """No fusion: every view by itself."""
 
     settings: tuple[float, ...] = (0,)
     self_weights: tuple[float, ...] = (1.0,)
     falls_back: bool = False
 
     def fit(self, batch: FusionBatch, view: int, random: np.random.Generator) -> Fits:
-        """Yield the one model there is."""
+        """Yield the only model."""
         yield 0, NoFusion()
 
 
@@ -69,15 +69,15 @@ class NoFusionMethod:
 class AffineMethod:
     """The affine transforms of every source view, fine-tuned jointly from a start.
 
-    From the meta-learned start this is MetaFuse; from the hand-set one, what meta-training is to
-    beat.
+    From the meta-learned start this is MetaFuse; from the start set by hand it is the model that
+    meta-training has to beat.
 
     Attributes:
         model: Smoothing, targets, operator.
         fine_tune: Steps and step sizes.
         self_weights: Values of lambda to choose from.
         start: Grid and number of the target view -> base map, and affines of every source
-            (V, H W, 2, 3) or of all alike (H W, 2, 3).
+            (V, H W, 2, 3), or the same for all (H W, 2, 3).
         lr: Adam step size of theta; ``fine_tune.lr`` where empty.
         falls_back: See `FusionMethod`.
     """
@@ -125,7 +125,7 @@ def adam(rates: dict[str, float]) -> Callable[[nn.Module], torch.optim.Optimizer
             parameter.requires_grad_(rates[name] > 0)
             if rates[name] > 0:
                 groups.append({"params": [parameter], "lr": rates[name]})
-        # Fused: no temporaries, which for NaiveFuse are as large as its weights.
+        # Fused Adam makes no temporaries, which for NaiveFuse are as large as its weights.
         return torch.optim.Adam(groups, fused=True)
 
     return make

@@ -28,7 +28,7 @@ def pairs_to_judge(
     """Keep the pairs with enough usable frames for `draw_frames`.
 
     Raises:
-        NotEnoughFramesError: None has.
+        NotEnoughFramesError: No pair has enough.
     """
     counts = {pair: len(usable_rows(shards, pair)) for pair in pairs}
     wanted = _PLACES * held_out.labelled_frames
@@ -51,7 +51,7 @@ def draw_frames(
     """Draw the rows of a pair's labelled frames and of those it is judged on.
 
     The labelled ones are a run of consecutive rows, as of one recording; as many rows on either
-    side are left out, for neighbours in time give the answer away.
+    side are left out, since neighbours in time reveal the answer.
     """
     rows = usable_rows(shards, pair)
     random = generator(seed, "held-out", draw, pair.target, pair.source)

@@ -52,9 +52,9 @@ def outer_gradient(
         inner: Optimiser, step size (alpha), number of steps, and order. In first order the inner
             steps are taken as constants: the gradient with respect to the adapted weights.
         step_sizes: Step size of single parameters, by name, where it is not alpha.
-        conditioners: What the inner gradient of single parameters, by name, goes through; for plain
-            steps, which may be written down, a symmetric map.
-        step_maps: What the inner step of single parameters, by name, goes through. A parameter
+        conditioners: By name, the map that a parameter's inner gradient goes through. For plain
+            steps, whose gradient also has a closed form, the map must be symmetric.
+        step_maps: By name, the map that a parameter's inner step goes through. A parameter
             ``start + S delta`` takes Adam's steps of delta where its gradient goes through
             ``S^T`` and its step through ``S``.
     """
@@ -100,7 +100,7 @@ def _optimizer(
     ]
     if inner.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=inner.lr)
-    # Whatever does not move is left out: Adam's derivative has poles, and 0 times one is no number.
+    # What does not move is left out: Adam's derivative has poles, and 0 times a pole is NaN.
     return torch.optim.Adam([group for group in groups if group["lr"] > 0], lr=inner.lr)
 
 

@@ -1,14 +1,14 @@
-"""The gradient through plain SGD steps on the squared error, written down instead of recorded.
+"""The gradient through plain SGD steps on the squared error, in closed form, without recording.
 
 With L the support loss, v_T the gradient of the query loss at the adapted weights, and the inner
 steps w_{t+1} = w_t - A grad L(w_t), the outer gradient is v_0 of
 
     v_t = v_{t+1} - H(w_t) A v_{t+1}        (t = T - 1, ..., 0)
 
-where H, the Hessian of L, is symmetric, and so is A: the step sizes (alpha) and what conditions
-the gradients. The loss is a square of the fused heatmaps, so one
-Hessian-vector product takes three matrix products a chunk and no graph (EVIDENCE, "The fusion
-operator"). The numbers are those of `adapt.inner` up to rounding, in less memory.
+where H, the Hessian of L, is symmetric, and so is A: the step sizes (alpha) and the maps that the
+gradients go through. The loss is a square of the fused heatmaps, so one Hessian-vector product
+takes three matrix products a chunk and no graph (EVIDENCE, "The fusion operator"). The numbers are
+those of `inner.py` up to rounding, in less memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from metafuse_ray.methods.metafuse.set_loss import SetLoss
 from metafuse_ray.methods.metafuse.settings import InnerConfig
 
 Weights = tuple[torch.Tensor, torch.Tensor]
-"""Something for omega (h, w) and theta (V, H W, 2, 3)."""
+"""One tensor for omega (h, w), one for theta (V, H W, 2, 3)."""
 
 
 def closed_form_gradient(
@@ -35,7 +35,7 @@ def closed_form_gradient(
     step_sizes: dict[str, float] | None = None,
     conditioners: dict[str, LinearMap] | None = None,
 ) -> OuterGradient:
-    """Do what ``adapt.inner.outer_gradient`` does; see there for the arguments."""
+    """Do what ``inner.outer_gradient`` does; see there for the arguments."""
 
     def along(name: str, gradient: torch.Tensor) -> torch.Tensor:
         conditioner = (conditioners or {}).get(name)
@@ -70,7 +70,7 @@ class _Square:
 
     Attributes:
         sources_VBJhw: Source heatmaps.
-        offset_BJHW: What the fused heatmaps hold without fusion, less the truth.
+        offset_BJHW: The view's own heatmaps, times their weight, minus the truth.
         mix_VB111: (1 - lambda) over the views that see the person.
         weight_BJ11: Visibility over the number of visible joints.
     """
@@ -142,7 +142,7 @@ class _Point:
 
 
 def _gather(views: list[Weights]) -> Weights:
-    """Omega is shared by the views, theta is their own."""
+    """Add up omega's parts, as the views share it, and stack theta's, which are their own."""
     return sum((omega for omega, _ in views[1:]), views[0][0]), torch.stack([t for _, t in views])
 
 

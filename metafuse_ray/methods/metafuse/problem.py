@@ -23,6 +23,7 @@ from metafuse_ray.methods.metafuse.settings import (
     ModelConfig,
 )
 from metafuse_ray.methods.metafuse.start import FusionWeights, start_weights
+from metafuse_ray.methods.metafuse.task_gradient import check_path
 from metafuse_ray.methods.metafuse.worker import PairWorker
 from metafuse_ray.samples.episodes import EpisodeSampler
 from metafuse_ray.shapes import Grid
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MetaFuseProblem:
-    """What is learned are omega (h, w) and theta (H W, 2, 3); see `Problem` for the members."""
+    """Omega (h, w) and theta (H W, 2, 3) are learned; see `Problem` for the members."""
 
     seed: int
     data: DataConfig
@@ -47,6 +48,10 @@ class MetaFuseProblem:
     judging: HeldOutConfig
 
     stream = "pairs"
+
+    def __post_init__(self) -> None:
+        """Check before any work that the inner loop has the path that is asked for."""
+        check_path(self.inner, self.model.operator)
 
     @property
     def kind(self) -> str:
@@ -70,11 +75,11 @@ class MetaFuseProblem:
         ]
 
     def start(self) -> Mapping[str, torch.Tensor]:
-        """Return omega and theta as ``model.start`` has them."""
+        """Return omega and theta as ``model.start`` sets them."""
         return start_weights(self.model, open_shards(self.data).grid, self.seed).named
 
     def step_sizes(self) -> Mapping[str, float]:
-        """Return beta of either."""
+        """Return beta of each."""
         lr_omega = self.outer.lr_omega
         return {
             "omega": self.outer.lr if lr_omega is None else lr_omega,
@@ -94,11 +99,11 @@ class MetaFuseProblem:
         )
 
     def facts(self) -> Mapping[str, Any]:
-        """Nothing: the tensors say it all."""
+        """No facts: the tensors hold everything."""
         return {}
 
     def describe(self) -> str:
-        """Say what a task is and what its inner loop does."""
+        """Describe a task and its inner loop."""
         inner = self.inner
         steps = f"{inner.steps} step{'' if inner.steps == 1 else 's'} of {inner.optimizer}"
         path = "through higher" if inner.path == "higher" else "in closed form"
@@ -156,8 +161,8 @@ def metafuse_weights(stored: StoredWeights, grid: Grid, joints: int) -> FusionWe
 
     Args:
         stored: What was read.
-        grid: Rows and columns of the heatmaps that they are to be used on.
-        joints: Not looked at: the joints share them.
+        grid: Rows and columns of the heatmaps that they will be used on.
+        joints: Not used: the joints share the weights.
 
     Raises:
         CheckpointError: They are of another problem, shape or grid.

@@ -49,7 +49,7 @@ class ModelConfig:
     """Implementation of the fusion operator; auto picks the fastest that runs here."""
 
     def idle(self) -> dict[str, str]:
-        """Say which fields have no effect; see `metafuse_ray.config.section.section`."""
+        """Return the fields that have no effect; see `metafuse_ray.config.section.section`."""
         blob = ("blob_sigma_x", "blob_sigma_y", "blob_gain")
         return dict.fromkeys(blob, "model.start=blob") if self.start == "random" else {}
 
@@ -59,18 +59,18 @@ class InnerConfig:
     """The inner loop: adaptation to one task."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """What takes the inner steps: plain gradient steps as in Algorithm 1, or Adam, by which a new
-    rig adapts. They want other step sizes: with adam about 0.1, and 0 for omega."""
+    """Optimiser of the inner steps: sgd, plain gradient steps as in Algorithm 1, or adam, by which
+    a new rig adapts. They need different step sizes: adam about 0.1, and 0 for omega."""
     lr: PositiveFloat = 3.0
     """Alpha: step size of the inner loop (the loss is a sum over pixels, theta normalised)."""
     lr_omega: NaturalFloat | None = 0.003
-    """Step size for omega where it differs from alpha; 0 keeps omega in the inner loop."""
+    """Step size for omega where it differs from alpha; 0 keeps omega fixed in the inner loop."""
     steps: PositiveInt = 1
     """Inner steps; 1 in Algorithm 1."""
     order: Literal["second", "first"] = "second"
     """Differentiate the outer loss through the inner steps (second), or not (first)."""
     path: Literal["higher", "closed_form"] = "higher"
-    """Record the inner steps (higher), or write their gradient down (of sgd alone)."""
+    """Record the inner steps (higher), or compute their gradient in closed form (sgd only)."""
 
 
 @section
@@ -88,7 +88,7 @@ class FineTuneConfig:
     lr: PositiveFloat = 0.1
     """Adam step size of theta."""
     lr_omega: NaturalFloat = 0.0
-    """Adam step size of omega; 0 keeps omega, as published."""
+    """Adam step size of omega; 0 keeps omega fixed, as published."""
     steps: Some[NaturalInt] = (0, 10, 25, 50)
     """Numbers of steps to choose from on held-out labelled frames."""
     batch_size: PositiveInt = 16

@@ -1,4 +1,4 @@
-"""Neighbouring target pixels learn together: smoothing of what is learned of theta.
+"""Neighbouring target pixels learn together: the updates of theta are smoothed.
 
 A few labelled frames touch few target pixels. Where theta moves by a smoothed update,
 ``theta = start + S delta``, a pixel without a label follows its neighbours. S blurs over the
@@ -48,9 +48,9 @@ class ThetaSmoothing:
         )
 
     def maps(self, optimizer: str) -> tuple[LinearMap, LinearMap | None]:
-        """Return what theta's gradient and what its step go through, to be a step of delta.
+        """Return the maps of theta's gradient and of its step that make this a step of delta.
 
-        Plain steps are linear in the gradient, so that all can go through one map before them.
+        Plain steps are linear in the gradient, so that one map of the gradient is enough.
         """
         return (self.condition, None) if optimizer == "sgd" else (self.gather, self.blur)
 

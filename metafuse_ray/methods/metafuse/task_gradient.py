@@ -21,24 +21,37 @@ def task_gradient(
 ) -> OuterGradient:
     """Adapt on the support set and differentiate the query loss through the adaptation.
 
-    ``inner.path`` decides how: "higher" records the inner steps, "closed_form" writes their
-    gradient down, which is possible for plain steps of the affine model. They agree up to rounding.
+    ``inner.path`` decides how: "higher" records the inner steps; "closed_form" computes their
+    gradient without recording, for plain steps of the affine model. They agree up to rounding.
+
+    Raises:
+        ConfigError: The closed form is asked for but there is none; see `check_path` too.
+    """
+    if inner.path == "higher":
+        return outer_gradient(model, support, query, inner, step_sizes, conditioners, step_maps)
+    if not isinstance(model, AffineFusion):
+        raise ConfigError(
+            f"inner.path=closed_form needs the affine model, got {type(model).__name__}; set"
+            " inner.path=higher",
+            key="inner.path",
+        )
+    check_path(inner, model.operator)
+    return closed_form_gradient(model, support, query, inner, step_sizes, conditioners)
+
+
+def check_path(inner: InnerConfig, operator: str) -> None:
+    """Check that the inner loop has the path that is asked for.
 
     Raises:
         ConfigError: The closed form is asked for but there is none.
     """
-    if inner.path == "higher":
-        return outer_gradient(model, support, query, inner, step_sizes, conditioners, step_maps)
-    if inner.optimizer != "sgd":
-        raise _no_closed_form(f"plain steps (inner.optimizer=sgd), got {inner.optimizer}")
-    if not isinstance(model, AffineFusion) or model.operator == "reference":
-        raise _no_closed_form(
-            "the affine model and an operator other than the reference, got " + type(model).__name__
+    wrong = {
+        f"inner.optimizer=sgd (now {inner.optimizer})": inner.optimizer != "sgd",
+        "another model.operator than reference": operator == "reference",
+    }
+    needed = [remedy for remedy, applies in wrong.items() if applies]
+    if inner.path == "closed_form" and needed:
+        raise ConfigError(
+            f"inner.path=closed_form needs {' and '.join(needed)}; or set inner.path=higher",
+            key="inner.path",
         )
-    return closed_form_gradient(model, support, query, inner, step_sizes, conditioners)
-
-
-def _no_closed_form(needed: str) -> ConfigError:
-    return ConfigError(
-        f"inner.path=closed_form needs {needed}; set inner.path=higher", key="inner.path"
-    )

@@ -27,8 +27,8 @@ def take_theta_steps(
         steps: Number of steps.
         lr: Step size (alpha).
         optimizer: As ``inner.optimizer``.
-        conditioner: What the gradient goes through, as in the inner loop.
-        step_map: What the step goes through, likewise.
+        conditioner: Map that the gradient goes through, as in the inner loop.
+        step_map: Map that the step goes through, as in the inner loop.
     """
     model.omega.requires_grad_(False)
     theta_VP23 = model.theta_VP23

@@ -1,4 +1,4 @@
-"""A method whose fits are counted, so that a person sees how far an adaptation is."""
+"""A method whose fits are counted, to show the progress of an adaptation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from metafuse_ray.samples.rig_batch import RigBatch
 
 @dataclass(frozen=True)
 class WatchedMethod:
-    """Fits as ``method`` does, and advances ``fits`` at the start of each.
+    """Fits like ``method``, and advances ``fits`` at the start of each.
 
     Attributes:
-        method: What fits.
+        method: The method that fits.
         fits: Advanced once a fit; `metafuse_ray.progress.track`.
     """
 

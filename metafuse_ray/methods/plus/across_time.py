@@ -26,14 +26,14 @@ FloatArray = npt.NDArray[np.float64]
 WIDTHS = (1.5, 3.0, 6.0)
 """Standard deviations of the window, in the usual distance between two frames."""
 _AS_GOOD = 1.3
-"""A wider window may have up to so many times the error of the best one."""
+"""A wider window may have up to this many times the error of the best one."""
 _DOUBTFUL = 1.5
 """Doubt, in tenths of the torso's length, at which the frames around weigh a quarter."""
 _REACH = 2
 """Standard deviations beyond which frames do not count."""
 _DEGREE = 2
 _OUTLIER = 0.8
-"""Distance, in tenths of the torso's length, from which on a point no longer counts."""
+"""Distance, in tenths of the torso's length, beyond which a point does not count."""
 _ITERATIONS = 6
 _LEAST = 0.3
 """Trust of the frames around below which the joint is unknown."""
@@ -61,14 +61,14 @@ class Steadied:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Samples triangulated one by one: what is to be fitted over time.
+    """Samples triangulated one by one, to be fitted over time.
 
     Attributes:
         points_BJ3: Joints, NaN where not known.
-        trust_BJ: What they weigh.
+        trust_BJ: Their weights.
         time_B2: (clip, frame).
         person_B: Person of every sample.
-        skeleton: What the joints are.
+        skeleton: The names of the joints.
     """
 
     points_BJ3: FloatArray
@@ -110,7 +110,7 @@ def steadied(
 
     Args:
         points_BJ3: Triangulated joints in any unit; NaN where not known.
-        trust_BJ: What they weigh.
+        trust_BJ: Their weights.
         torso_B: Length of the torso in that unit; NaN where not known.
         time_B2: (clip, frame) of every sample.
         person_B: Person of every sample.

@@ -69,8 +69,8 @@ def px64_from_world(
         ideal_from_px64_VB33: See `ideal_from_px64`.
 
     Returns:
-        Places ``(V, B, J, 2)`` in px64, and whether they are known ``(V, B, J)``: the point is,
-        and it lies before the camera.
+        Places ``(V, B, J, 2)`` in px64, and whether they are known ``(V, B, J)``: the point is
+        known, and it lies in front of the camera.
     """
     projections_V34 = np.stack([camera.projection_matrix for camera in rig.cameras])
     image_VBJ3 = homogeneous(world_BJ3) @ np.swapaxes(projections_V34, 1, 2)[:, None]

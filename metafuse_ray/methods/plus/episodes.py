@@ -1,4 +1,4 @@
-"""Training rigs and their episodes: what is known of each, and what it is judged on.
+"""Training rigs and their episodes: what a method may know of each, and what it is judged on.
 
 Every draw comes from (seed, rig), and for the query samples from (seed, round, index).
 """
@@ -34,7 +34,7 @@ class RigPeriod:
 
     Attributes:
         unlabelled: Samples of the labelling period.
-        asked: Some of the samples to judge it on; only their detections may be looked at.
+        asked: Some of the samples to judge it on; only their detections may be used.
         labelled: Some of ``unlabelled``, with noise on the labels; None where it has no labels.
         calibration: As given, with errors; None where none is.
         query_rows: Rows of the shards to judge it on, apart in time.
@@ -115,7 +115,7 @@ class RigEpisodes:
         return rows[inside], rows[~inside]
 
     def period(self, rig: Sequence[str]) -> RigPeriod:
-        """Draw what is known of a rig."""
+        """Draw what a method may know of a rig."""
         settings = self._settings
         rows, query_rows = self.split(rig)
         random = generator(self.seed, "rig period", *rig)

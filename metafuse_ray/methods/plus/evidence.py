@@ -53,7 +53,7 @@ class Peaks:
 
     Attributes:
         px64_VBJK2: Where.
-        height_VBJK: How high; 0 where the view sees nobody.
+        height_VBJK: Height; 0 where the view sees nobody.
     """
 
     px64_VBJK2: FloatArray
@@ -126,7 +126,7 @@ def gather_evidence(batch: RigBatch, rig: Rig) -> Evidence:
     """Compute what the views show of each other's joints.
 
     Args:
-        batch: Samples; their own rig and labels are not looked at.
+        batch: Samples; their own rig and labels are not used.
         rig: The calibration to use.
     """
     peaks = Peaks.of(batch)

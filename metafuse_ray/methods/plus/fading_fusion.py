@@ -36,7 +36,7 @@ class Pixels:
 
     @classmethod
     def of(cls, grid: tuple[int, int], stride: int = 1) -> Pixels:
-        """Return those of every so many-th pixel of a grid (h, w)."""
+        """Return those of every ``stride``-th pixel of a grid (h, w)."""
         y_H, x_W = (
             (torch.arange(stride // 2, size, stride) + 0.5) * (PX64 / size) - 0.5 for size in grid
         )
@@ -76,8 +76,8 @@ class FadingFusion:
 
         Args:
             scalars: Meta-learned, or being learned.
-            view: Which.
-            stride: Only every so many-th pixel, as training does to save time.
+            view: Number of the view.
+            stride: Fuse every ``stride``-th pixel only, as training does to save time.
 
         Returns:
             (B, J, H, W) float32, of height 1 at most; where the view sees nobody, the evidence of

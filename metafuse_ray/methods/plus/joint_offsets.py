@@ -27,7 +27,7 @@ FloatArray = npt.NDArray[np.float64]
 _UNIT = 0.1
 """Torso lengths that an offset of 1 is long."""
 _GROSS = 4.0
-"""Offsets from this length on are errors of the detector, not a habit of the labeller."""
+"""Offsets of this length and more are errors of the detector, not a habit of the labeller."""
 _LEAST = 1e-9
 
 
@@ -78,8 +78,8 @@ def settle_offsets(prior_J3: Tensor, strength: Tensor, measured_BJ3: FloatArray 
 
     Args:
         prior_J3: Of all rigs; of one row where it is the same for every joint.
-        strength: What the prior weighs.
-        measured_BJ3: What labels show, NaN where they do not; None where there are none.
+        strength: Weight of the prior.
+        measured_BJ3: Offsets that labels show, NaN where they show none; None without labels.
     """
     if measured_BJ3 is None:
         return prior_J3

@@ -51,7 +51,7 @@ class PlusRig:
         calibration: What to fuse and triangulate with; None where it is unknown and every view
             is used alone.
         doubt_VV: See `pair_doubt`.
-        offsets_J3: From what the views agree on to what is labelled: see
+        offsets_J3: From the joints that the views agree on to the labelled ones: see
             `metafuse_ray.methods.plus.joint_offsets`.
         origin: Where the calibration comes from: see `RigCalibration`.
         reason: Why it could not be refined or estimated; empty where it could.
@@ -68,7 +68,7 @@ class PlusRig:
 
     @property
     def chosen(self) -> Mapping[str, float]:
-        """What was found: whether it is calibrated, mean doubt (px64) and length of offsets."""
+        """Whether the rig is calibrated, mean doubt (px64) and mean length of the offsets."""
         off_diagonal = self.doubt_VV[~np.eye(len(self.doubt_VV), dtype=bool)]
         return {
             "calibrated": float(self.origin in ("refined", "estimated")),
@@ -104,7 +104,7 @@ class PlusRig:
         return fused_VBJHW
 
     def parts(self, batch: RigBatch, view: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the other views' evidence, and what a view fuses to, (J, H, W) each.
+        """Return the other views' evidence and the fused heatmaps of a view, (J, H, W) each.
 
         The frames around are used in the second only.
         """
@@ -116,19 +116,19 @@ class PlusRig:
         return fused[view, 0], self.heatmaps(batch)[view, row]
 
     def calibration_line(self) -> str:
-        """Say where a rig's calibration comes from, and how far it is to be doubted."""
+        """Describe where a rig's calibration comes from, and its doubt."""
         origin = {
             "given": "calibration as given",
             "refined": "calibration refined from the one given",
-            "estimated": "calibration estimated from nothing",
-            "none": "no calibration: every view stands alone",
+            "estimated": "calibration estimated (none was given)",
+            "none": "no calibration: every view is used alone",
         }[self.origin]
         if self.calibration is None:
             return origin
-        return f"{origin}, to be doubted by {self.chosen['doubt']:.1f} px of a 64 x 64 heatmap"
+        return f"{origin}, with a doubt of {self.chosen['doubt']:.1f} px of a 64 x 64 heatmap"
 
     def to_draw(self) -> tuple[PlusRig, str]:
-        """Return what can be drawn, and what to say of it; see `Drawable`."""
+        """Return what can be drawn, and a remark on it; see `Drawable`."""
         return self, self.calibration_line()
 
     def _by_itself(self, batch: RigBatch, calibration: Rig) -> torch.Tensor:
@@ -194,7 +194,7 @@ def pair_doubt(doubt: PairDoubt) -> np.ndarray:
 
 
 def shown_offsets(labelled: RigBatch, evidence: Evidence, rig: Rig) -> np.ndarray | None:
-    """Return the offsets (B, J, 3) that labelled samples show; None where joints have no meaning.
+    """Return the offsets (B, J, 3) that labelled samples show; None without a skeleton.
 
     Labels are triangulated as the detections are, so the calibration may have its own world.
     """

@@ -31,7 +31,7 @@ _JUDGED_RIGS = 6
 
 @dataclass(frozen=True)
 class PlusProblem:
-    """What is learned are scalars (S,) and offsets (J, 3); see `Problem` for the members."""
+    """Scalars (S,) and offsets (J, 3) are learned; see `Problem` for the members."""
 
     seed: int
     data: DataConfig
@@ -59,15 +59,15 @@ class PlusProblem:
         return [HeldOutTask(0, index, rig, draw=draw) for index, rig in enumerate(rigs)]
 
     def start(self) -> Mapping[str, torch.Tensor]:
-        """Return the scalars set by hand, and no offsets."""
+        """Return the scalars set by hand, and offsets of 0."""
         return PlusWeights.start(len(open_shards(self.data).skeleton)).named
 
     def step_sizes(self) -> Mapping[str, float]:
-        """Return the outer step sizes of either."""
+        """Return the outer step size of each."""
         return {"scalars": self.problem.lr, "offsets": self.problem.lr_offsets}
 
     def worker(self, device: str) -> RigWorker:
-        """Make a worker; the device is not looked at."""
+        """Make a worker; the device is not used."""
         del device
         episodes, judged = self._episodes()
         return RigWorker(episodes, judged, exponents=self.problem.exponents)
@@ -77,7 +77,7 @@ class PlusProblem:
         return {"scalars": list(START)}
 
     def describe(self) -> str:
-        """Say what a task is; there is no inner loop by steps."""
+        """Describe a task and its inner loop, which takes no steps."""
         return (
             f"MetaFuse+ (problem.kind=plus) over {len(self.tasks())} rigs of"
             f" {', '.join(map(str, self.problem.views))} views; inner loop: each rig is calibrated"
@@ -130,8 +130,8 @@ def plus_weights(stored: StoredWeights, grid: Grid, joints: int) -> PlusWeights:
 
     Args:
         stored: What was read.
-        grid: Not looked at: they hold for any.
-        joints: Joints that they are to be used for.
+        grid: Not used: the weights hold for any.
+        joints: Number of joints that they will be used for.
 
     Raises:
         CheckpointError: They are of another problem, skeleton or release.

@@ -1,10 +1,10 @@
-"""The calibration of a new rig, as good as its detections and labels allow.
+"""The best calibration of a new rig that its detections and labels allow.
 
     found = calibrate_rig(task)
     found.rig, found.doubt.residual_VV, found.doubt.spread_VV
 
 A calibration that is given is refined, a missing one is estimated. Where that is not possible the
-result says so, and the method uses what is known. Nothing is drawn at random.
+result names the reason, and the method uses what is known. Nothing is drawn at random.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _Sight:
     block_N: np.ndarray
 
     def observations(self, cameras: Sequence[Camera] | None) -> Observations:
-        """Return ideal pixels of cameras; as they are where no lens is known."""
+        """Return them in ideal pixels of the cameras; in image pixels where no lens is known."""
         if cameras is None:
             return Observations(self.points_VN2, self.sigma_VN, self.tail_VN)
         pairs = zip(cameras, self.points_VN2, strict=True)

@@ -28,17 +28,18 @@ class PlusSettings:
     rigs: PositiveInt = 32
     """Training rigs to draw tasks from, each of the training cameras."""
     exponents: bool = False
-    """Learn the exponents of the fusion too, which are set by hand, and not only where labels lie
-    beside detections; docs/decisions/plus.md has what it is worth."""
+    """Learn also the exponents of the fusion, otherwise set by hand, and not only the offsets of
+    labels from detections; docs/decisions/plus.md says what that gains."""
     views: Some[SeveralInt] = (2, 3, 4, 5, 6)
     """Cameras of a training rig: one of these numbers."""
     labels: NaturalInt = 60
-    """Labelled person-frames of a training rig, at the most; from none on, few more often."""
+    """Most labelled person-frames of a training rig; drawn from 0 up, small numbers more often."""
     label_noise_px: NaturalFloat = 1.0
-    """Noise of those labels, at the most, in pixels of a 64 x 64 heatmap."""
+    """Most noise of those labels, in pixels of a 64 x 64 heatmap."""
     degrees: NaturalFloat = 5.0
-    """Rotation error of a training rig's calibration, at the most; half of the rigs have none."""
+    """Largest rotation error of a training rig's calibration; half of the rigs are given no
+    calibration."""
     unlabelled: PositiveInt = 120
-    """Person-frames whose detections a training rig is calibrated by, at the most."""
+    """Most person-frames whose detections a training rig is calibrated by."""
     queries: PositiveInt = 12
     """Samples, apart from those in time, that a training rig is judged on in a round."""

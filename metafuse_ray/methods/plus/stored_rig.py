@@ -32,7 +32,7 @@ class StoredPlusRig(StoredFacts, PlusRig):
         return super().joints(self._checked(batch), around)
 
     def heatmaps(self, batch: RigBatch, around: Iterable[RigBatch] = ()) -> torch.Tensor:
-        """Return fused heatmaps (V, B, J, H, W) float32; no label is looked at. See `joints`.
+        """Return fused heatmaps (V, B, J, H, W) float32; labels are not used. See `joints`.
 
         Raises:
             DataError: The samples are of other cameras, in another order, or of another grid.

@@ -70,13 +70,13 @@ class PlusWeights:
 
     @classmethod
     def start(cls, joints: int = 1) -> PlusWeights:
-        """Return those set by hand; to be trained, with offsets for so many joints."""
+        """Return the weights set by hand, with offsets of 0 for a number of joints."""
         scalars_S = torch.tensor(list(START.values()), dtype=torch.float32)
         return cls(scalars_S, torch.zeros(joints, 3))
 
     @classmethod
     def of(cls, named: Mapping[str, torch.Tensor]) -> PlusWeights:
-        """Build them of their parts: undoes `named`."""
+        """Build them from their parts: undoes `named`."""
         return cls(named["scalars"], named["offsets"])
 
     @property

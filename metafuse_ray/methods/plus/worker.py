@@ -43,10 +43,10 @@ class _KnownRig:
 
 
 class RigWorker:
-    """Turns (weights, rig) into an outer gradient, on the CPU: what is learned are some scalars.
+    """Turns (weights, rig) into an outer gradient, on the CPU, as few numbers are learned.
 
     Args:
-        episodes: Draws what a rig knows and what it is judged on.
+        episodes: Draws what is known of a rig and what it is judged on.
         held_out: Draws the same for the rigs that weights are judged on.
         exponents: Learn the exponents of the fusion too.
     """
@@ -148,9 +148,9 @@ def _losses(
     scalars: Scalars,
     prior_J3: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss of the views by themselves, and of what is fused.
+    """Return the loss of the views by themselves, and that of the fused heatmaps.
 
-    Both include the distance of labels from what is found, the first without offsets.
+    Both include the distance of labels from found joints; the first applies no offsets.
     """
     assert known.calibration is not None
     evidence = gather_evidence(query, known.calibration)
@@ -177,7 +177,7 @@ def _of_height_1(query: RigBatch) -> torch.Tensor:
 def _loss(
     query: RigBatch, heatmaps: Sequence[torch.Tensor] | torch.Tensor, stride: int
 ) -> torch.Tensor:
-    """Mean over the views of `radius_loss`, on every so many-th pixel."""
+    """Mean over the views of `radius_loss`, on every ``stride``-th pixel."""
     losses = [
         radius_loss(
             heatmaps_BJHW[seen_B],

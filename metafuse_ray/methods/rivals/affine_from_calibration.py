@@ -98,7 +98,7 @@ def _person_centres(batch: RigBatch, rig: Rig) -> np.ndarray:
 def _on_line(
     batch: RigBatch, rig: Rig, source: int, points_3BP3: np.ndarray, grid: Grid
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the pixels' rays lie in the source heatmaps, and which way: (P, 2) each."""
+    """Return where the pixels' rays lie in the source heatmaps, and their directions: (P, 2)."""
     image_px = rig.cameras[source].project(points_3BP3)
     crop_px = apply_affine(batch.crop_from_image_VB23[source], image_px)
     place_3BP2 = heatmap_from_crop(crop_px, batch.crop_px, grid)

@@ -25,7 +25,7 @@ Fundamentals = Mapping[tuple[int, int], np.ndarray]
 _SELF_WEIGHT_2D, _SELF_WEIGHT_3D = 0.3, 0.7
 """Lambda for the JDR and for the MPJPE, where they do best on training cameras."""
 _FINER = 2
-"""Source heatmaps are upsampled so many times: a line then passes near a pixel's middle."""
+"""Factor by which source heatmaps are upsampled: a line then passes near a pixel's middle."""
 _CHUNK = 16
 """Samples at a time."""
 

@@ -47,8 +47,8 @@ class NaiveFuseMethod:
     """Cross View Fusion as published: its start, its fixed view weights, its schedule [C].
 
     Adam for 30 epochs in batches of 16, the step size cut to a tenth at two thirds and at five
-    sixths of the way. Nothing is chosen on held-out frames; ``NaiveFuse ridge`` is what the same
-    weights can do.
+    sixths of the way. Nothing is chosen on held-out frames; ``NaiveFuse ridge`` shows what the same
+    weights can reach.
 
     Attributes:
         naive_fuse: Steps.

@@ -60,7 +60,7 @@ def fit_ridge(
     """Solve NaiveFuse for the heatmap loss plus ``ridge * ||W||^2``, in closed form.
 
     With X the (visible joints, V h w) source heatmaps, each over the number of views that see the
-    person, and T the truth, F is to be R = (T - lambda H) / (1 - lambda); so
+    person, and T the truth, F should equal R = (T - lambda H) / (1 - lambda); so
     W^T = X^T (X X^T + ridge I)^-1 R, or the same by (X^T X + ridge I)^-1 X^T R, whichever matrix
     is smaller.
 

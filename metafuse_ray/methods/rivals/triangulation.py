@@ -16,7 +16,7 @@ from metafuse_ray.samples.joints import Joints2D, own_joints, triangulate_rig, t
 from metafuse_ray.samples.rig_batch import RigBatch
 
 _BELIEVED = 0.1
-"""Weight of the frames around from which on they are followed."""
+"""Weight of the frames around above which their joint replaces that of the frame."""
 
 Triangulate = Callable[[RigBatch, Joints2D], np.ndarray]
 """Samples with their rig, and joints in 2D -> (B, J, 3)."""
@@ -24,7 +24,7 @@ Triangulate = Callable[[RigBatch, Joints2D], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Reprojection:
-    """A calibrated rig whose views see what they agree on in 3D."""
+    """A calibrated rig whose joints in every view are the projected 3D joints."""
 
     triangulate: Triangulate
     calibration: Rig
@@ -32,7 +32,7 @@ class Reprojection:
     across_time: bool = False
 
     def joints(self, batch: RigBatch, around: Iterable[RigBatch] = ()) -> tuple[Joints2D, Joints2D]:
-        """Return the triangulated joints in every view, for 2D and for 3D alike.
+        """Return the triangulated joints in every view, the same for 2D and for 3D.
 
         A joint that cannot be triangulated stays where the view itself found it.
         """
@@ -79,7 +79,7 @@ class RobustTriangulation:
 
 @dataclass(frozen=True)
 class TriangulationOverTime:
-    """Robust triangulation, and what the frames before and after make of it."""
+    """Robust triangulation, corrected by the frames before and after."""
 
     inlier_px: float
     across_time: bool

@@ -245,7 +245,7 @@ def test_judged_are_the_weights_after_the_step_by_the_means_over_the_tasks() -> 
     assert len(HELD_OUT) == 2
 
 
-def test_judging_changes_nothing_that_is_learned_or_counted() -> None:
+def test_judging_changes_nothing_that_is_learned_and_its_failures_count_too() -> None:
     (quiet, alone), (judging, records) = (
         trainer(ScriptedPool(lambda task: task.index == 1), judge_every=every, rounds=4)
         for every in (0, 1)
@@ -256,9 +256,11 @@ def test_judging_changes_nothing_that_is_learned_or_counted() -> None:
         np.testing.assert_array_equal(judging.outer.weights.arrays[name], array)
     timeless = {"seconds": 0.0, "tasks_per_second": 0.0}
     unjudged = {name: 0.0 for name in asdict(alone[0]) if name.startswith("held_out")}
-    assert [replace(record, **timeless, **unjudged) for record in records] == [
-        replace(record, **timeless, **unjudged) for record in alone
-    ]
+    for record, before in zip(records, alone, strict=True):
+        twice = {name: 2 * getattr(before, name) for name in ("retries", "replaced", "reissued")}
+        assert min(twice.values()) > 0
+        expected = replace(before, **timeless, **unjudged, **twice)
+        assert replace(record, **timeless, **unjudged) == expected
 
 
 @pytest.mark.parametrize(("problem", "every"), [(PROBLEM, 0), (ScriptedProblem(judged=()), 2)])

@@ -351,8 +351,8 @@ def test_cameras_that_were_trained_on_are_warned_of(configure, tmp_path, caplog)
     with caplog.at_level(logging.WARNING, "metafuse_ray"):
         _rig(configure(tmp_path, f"adapt.cameras=[{train}, {test}]"), shards)
         assert [record.getMessage() for record in caplog.records] == [
-            f"{config.weights['MetaFuse']} was trained on {train}: what it reaches there says"
-            " nothing about new cameras"
+            f"{config.weights['MetaFuse']} was trained on {train}: its results there do not"
+            " apply to new cameras"
         ]
         caplog.clear()
         _rig(config, shards)

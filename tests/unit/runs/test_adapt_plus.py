@@ -142,7 +142,7 @@ def test_neither_labels_nor_a_calibration_are_needed(
     assert stored.provenance["labelled_clips"] == []
     assert stored.provenance["looked_ahead_frames"] == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "calibration estimated from nothing, to be doubted by " in printed
+    assert "calibration estimated (none was given), with a doubt of " in printed
     assert "has a frame and a scale of its own" in printed
 
 

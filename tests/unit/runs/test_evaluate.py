@@ -121,8 +121,43 @@ def test_data_sets_come_and_go_and_no_cell_is_lost(configure, evaluated):
 
 def test_a_setting_of_a_data_set_that_does_not_exist_is_refused(configure):
     config = configure_sets(configure(), {"few": {"samples.tset_frames": 4}})
-    with pytest.raises(ConfigError, match=r"data_sets\.few: there is no setting samples\.tset"):
+    with pytest.raises(ConfigError, match=r"data_sets\.few: samples\.tset_frames: there is no"):
         evaluate(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("evaluate.test_shards", "there is no such setting any more; it is data.test_shards"),
+        ("inner.lr", "no method of evaluate.methods|evaluate does not read it; meta_train"),
+        ("naive_fuse.lr", "no method of evaluate.methods reads it; NaiveFuse does"),
+    ],
+)
+def test_a_setting_of_a_data_set_without_effect_is_refused(configure, key, said):
+    config = configure_sets(configure("evaluate.methods=[No-Fusion]"), {"few": {key: 1}})
+    with pytest.raises(ConfigError, match=rf"data_sets\.few: {key}: ({said})"):
+        evaluate(config)
+
+
+def test_a_data_set_without_methods_is_refused(configure):
+    with pytest.raises(ConfigError, match=r"evaluate\.methods"):
+        evaluate(configure_sets(configure(), {"few": {"evaluate.methods": None}}))
+    assert "evaluate.methods" in evaluate.reads(
+        configure_sets(configure(), {"few": {"evaluate.methods": None}})
+    )
+
+
+def test_cells_of_an_earlier_release_are_refused_and_kept(configure):
+    config = configure("evaluate.methods=[No-Fusion]", "evaluate.views=2")
+    path = Path(evaluate(config)).with_name(CELLS_FILE)
+    first, *others = path.read_text().splitlines(keepends=True)
+    facts = json.loads(first)
+    del facts["run"][""]["release"]
+    path.write_text(json.dumps(facts) + "\n" + "".join(others))
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="of an earlier release"):
+        evaluate(replaced(config, checkpoint=replaced(config.checkpoint, resume=True)))
+    assert path.read_bytes() == before
 
 
 def configure_sets(config, sets):

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from metafuse_ray.config.load import config_tree
+from metafuse_ray.errors import ConfigError
 from metafuse_ray.methods.metafuse.problem import MetaFuseProblem
 from metafuse_ray.methods.plus.problem import PlusProblem
-from metafuse_ray.methods.table import METAFUSE, PLUS
+from metafuse_ray.methods.table import METAFUSE, PLUS, PROBLEMS
 from metafuse_ray.runs.problems import build_problem, build_trial, own_settings
 from metafuse_ray.runs.settings import load_config
 
@@ -48,6 +49,18 @@ def test_the_problem_is_the_one_that_is_named(kind: str, expected: type) -> None
     assert (problem.kind, problem.seed) == (kind, 5)
     assert (problem.data, problem.judging) == (config.data, config.held_out)
     assert problem.problem == config.problem
+
+
+@pytest.mark.parametrize("setting", ["inner.optimizer=adam", "model.operator=reference"])
+def test_a_closed_form_that_does_not_exist_is_refused_before_any_work(setting: str) -> None:
+    with pytest.raises(ConfigError, match=r"closed_form needs.*inner\.path=higher"):
+        build_problem(load_config(None, ["inner.path=closed_form", setting]))
+
+
+def test_trainings_of_two_kinds_keep_apart() -> None:
+    for kind in PROBLEMS:
+        overrides = ["output.dir=runs/{problem}/x", f"problem.kind={kind}"]
+        assert load_config(None, overrides).output.dir == f"runs/{kind}/x"
 
 
 def test_every_section_that_metafuse_reads_reaches_it() -> None:

@@ -13,6 +13,7 @@ from metafuse_ray.errors import CheckpointError, StorageError
 from metafuse_ray.meta.sinks import JsonlSink
 from metafuse_ray.runs.meta_train import meta_train
 from metafuse_ray.runs.settings import RunConfig, load_config
+from metafuse_ray.storage.sealed_json import seal, unseal
 
 
 def config(shards: Path, run: Path, *more: str) -> RunConfig:
@@ -102,7 +103,7 @@ def test_a_finished_run_is_left_alone(
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     with caplog.at_level("INFO", "metafuse_ray"):
         resume(tiny_shards, run)
-    assert caplog.messages == [f"{run} has gone its 5 rounds: nothing to do"]
+    assert caplog.messages == [f"{run} has done its 5 rounds: nothing to do"]
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
@@ -136,14 +137,16 @@ def test_what_changes_no_number_may_change(tiny_shards: Path, whole: Path, run: 
         ("inner.lr=2", "inner.lr was 3.0, is 2.0"),
         ("seed=1", "seed was 0, is 1"),
         ("meta.meta_batch_size=2", "meta.meta_batch_size was 1, is 2"),
-        ("meta.rounds=4", "it has gone 5 rounds, meta.rounds is 4"),
+        ("meta.rounds=4", "it has done 5 rounds, meta.rounds is 4"),
     ],
 )
 def test_another_run_is_refused_with_the_difference(
     tiny_shards: Path, run: Path, setting: str, difference: str
 ) -> None:
     before = (run / "config.resolved.yaml").read_text()
-    with pytest.raises(CheckpointError, match=r"choose another output\.dir, or train") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"choose another output\.dir, or start again"
+    ) as caught:
         resume(tiny_shards, run, setting)
     assert difference in caught.value.message
     assert caught.value.different == [difference]
@@ -157,8 +160,18 @@ def test_other_shards_are_refused(tiny_shards: Path, run: Path) -> None:
     del manifest["content_xxh3_64"]
     manifest["source"]["seed"] = 1
     (shards / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match="the shards have another content"):
+    with pytest.raises(CheckpointError, match="the content of the shards differs"):
         resume(shards, run)
+
+
+def test_a_run_of_an_earlier_release_is_refused_and_kept(tiny_shards: Path, run: Path) -> None:
+    state = run / "checkpoints" / "round_000005" / "state.json"
+    content = unseal(state.read_text())
+    del content["config"]["held_out"]
+    state.write_text(seal(content))
+    with pytest.raises(CheckpointError, match="of an earlier release"):
+        resume(tiny_shards, run)
+    assert left(run) == {"round_000002", "round_000004", "round_000005"}
 
 
 def _stop_at(round_number: int) -> Callable:

@@ -96,6 +96,6 @@ def test_a_stretch_without_people_is_left_out(tmp_path, meanwhile):
 def test_a_split_without_people_is_refused(tmp_path, since, which):
     motion = record(tmp_path / "poses", lambda f: somebody() if f < since else [])
     more = (motion, "simulate.frame_step=1", "simulate.frames_per_clip=10")
-    with pytest.raises(NotEnoughFramesError, match=f"{which}; cut it otherwise"):
+    with pytest.raises(NotEnoughFramesError, match=f"{which}; change simulate.clips"):
         simulate(config(tmp_path / "shards", *more))
     assert [path.name for path in tmp_path.iterdir()] == ["poses"]

@@ -55,7 +55,7 @@ def test_whole_clips_stay_as_they_are_and_nothing_of_them_is_unused():
 def test_folds_without_a_clip_cut_in_time_are_refused():
     samples = _samples()
     samples.split[:] = TRAIN
-    with pytest.raises(ConfigError, match=r"evaluate\.folds"):
+    with pytest.raises(ConfigError, match=r"data\.folds"):
         fold_split(samples, 0, 2, 0)
 
 

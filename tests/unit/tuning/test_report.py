@@ -30,7 +30,7 @@ def test_trials_are_listed_best_first_and_stopped_ones_last():
 
 
 def test_the_verdict_says_who_won():
-    assert verdict(document()).startswith("Trial 2 stands against the defaults at +0.80 ±0.20")
+    assert verdict(document()).startswith("Trial 2 differs from the defaults by +0.80 ±0.20")
     lost = verdict(document(gain=-0.5))
     assert "-0.50" in lost
     assert lost.endswith("the defaults stay.")
@@ -50,7 +50,7 @@ def test_the_report_lies_beside_its_picture(tmp_path: Path):
     assert picture.read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "tune.md").read_text()
     assert "2 were stopped" not in text
-    assert "1 were stopped early and 3 went all 60 rounds" in text
+    assert "1 were stopped early and 3 did all 60 rounds" in text
     assert text.startswith("# Sweep over alpha, beta, K\n")
     assert f"![]({picture.name})" in text
 
@@ -63,7 +63,7 @@ def test_the_notes_say_what_the_trials_were_judged_on():
     assert "Judged on 2 tasks of cameras held out" in text
     assert "11 consecutive labelled frames" in text
     assert "on 23 others" in text
-    assert "8 fresh draws" in text
+    assert "8 new draws" in text
 
 
 def test_the_columns_are_what_was_searched():
