@@ -45,7 +45,7 @@ demo: $(STAMP)  ## Simulate, meta-train both models and evaluate on two cores; p
 P := --config configs/published.yaml
 R := runs/published
 
-published: $(STAMP)  ## The published tables once more (RECORDING=DIR): docs/published.md, an hour
+published: $(STAMP)  ## The published tables once more (RECORDING=DIR): docs/published.md, hours
 	@test -n "$(RECORDING)" || { echo "name a recording: make published RECORDING=DIR" >&2; exit 1; }
 	$(BIN)/python jobs/simulate.py $(P)
 	$(BIN)/python jobs/prepare.py $(P) data.sequence=$(RECORDING) data.shards=$(R)/recording

@@ -1,6 +1,6 @@
 """Time and memory of the fusion operator against the plain forms and a peer, in one command.
 
-    python benchmarks/fusion_operator.py --json FILE [--markdown FILE] [--readme README.md]
+    python benchmarks/fusion_operator.py --json FILE [--markdown FILE]
 
 Every measurement is a fresh process on one thread; forms and the rate of matrix products are
 measured in turn, so that a busy machine slows them alike. Time is CPU time of the first run at full
@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 from fusion_forms import CASES, JOINTS, OURS, PLAIN, Case, Task, forms_of, run_form
-from fusion_report import markdown, renew_section
+from fusion_report import markdown
 
 from metafuse_ray.methods.metafuse.operator.dispatch import sweeps_for
 from metafuse_ray.methods.metafuse.operator.plan import Plan
@@ -42,7 +42,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", type=Path, required=True, help="results")
     parser.add_argument("--markdown", type=Path, help="the tables that are also printed")
-    parser.add_argument("--readme", type=Path, help="a page whose performance section to renew")
     parser.add_argument("--repeats", type=int, default=3, help="processes a measurement")
     parser.add_argument("--cases", nargs="*", default=[case.name for case in CASES])
     parser.add_argument("--render", action="store_true", help="measure nothing: read the JSON")
@@ -55,9 +54,6 @@ def main() -> None:
     text = markdown(results)
     if arguments.markdown:
         arguments.markdown.write_text(text)
-    if arguments.readme:
-        renewed = renew_section(arguments.readme.read_text(), results)
-        arguments.readme.write_text(renewed)
     print(text)
 
 
