@@ -15,6 +15,7 @@ import pytest
 
 from metafuse_ray.backbones.blazepose import load_blazepose
 from metafuse_ray.backbones.settings import BackboneConfig
+from metafuse_ray.backbones.table import BACKBONES, BackboneRow
 from metafuse_ray.cluster.runtime import ensure_ray
 from metafuse_ray.cluster.settings import ClusterConfig
 from metafuse_ray.errors import BackboneError, CalibrationError, DataError, StorageError
@@ -43,6 +44,16 @@ class Brightness:
     def __call__(self, crops_BSS3: np.ndarray) -> np.ndarray:
         blocks = crops_BSS3.reshape(-1, 64, 4, 64, 4, 3).mean(axis=(2, 4, 5)) / 255
         return np.repeat(blocks[:, None], len(COCO17), axis=1).astype(np.float32)
+
+
+def _brightness(settings: BackboneConfig) -> Brightness:
+    return Brightness()
+
+
+@pytest.fixture(autouse=True)
+def _row(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = BackboneRow(load=_brightness, fetch=lambda settings: Path())
+    monkeypatch.setitem(BACKBONES, "brightness", row)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,7 +86,7 @@ def _config(recording: Path, shards: Path, *overrides: str, backend: str = "ray"
             f"data.shards={shards}",
             "data.grid=[32, 32]",
             "data.test_cameras=[00_20]",
-            "backbone.batch_size=3",
+            *("backbone.name=brightness", "backbone.batch_size=3"),
             f"cluster.backend={backend}",
             *overrides,
         ],
@@ -95,10 +106,8 @@ def test_ray_and_in_process_write_the_same_bytes(
     recording: Path, tmp_path: Path, dtype: str
 ) -> None:
     settings = (f"data.heatmap_dtype={dtype}",)
-    one = prepare(_config(recording, tmp_path / "one", *settings), Brightness)
-    other = prepare(
-        _config(recording, tmp_path / "other", *settings, backend="in_process"), Brightness
-    )
+    one = prepare(_config(recording, tmp_path / "one", *settings))
+    other = prepare(_config(recording, tmp_path / "other", *settings, backend="in_process"))
     assert len(_digests(one)) == 1 + len(CAMERAS)
     assert _digests(one) == _digests(other)
 
@@ -106,7 +115,7 @@ def test_ray_and_in_process_write_the_same_bytes(
 def test_rows_are_people_in_frames_and_every_camera_has_them(
     recording: Path, tmp_path: Path
 ) -> None:
-    shards = ShardSet.open(prepare(_config(recording, tmp_path / "s"), Brightness))
+    shards = ShardSet.open(prepare(_config(recording, tmp_path / "s")))
     assert shards.rig.names == CAMERAS
     assert shards.manifest.train_cameras == CAMERAS[:3]
     assert shards.manifest.test_cameras == CAMERAS[3:]
@@ -123,7 +132,7 @@ def test_heatmaps_are_those_of_the_persons_crop(recording: Path, tmp_path: Path)
     """An independent way: average the image over the area of one heatmap pixel."""
     import cv2
 
-    shards = ShardSet.open(prepare(_config(recording, tmp_path / "s"), Brightness))
+    shards = ShardSet.open(prepare(_config(recording, tmp_path / "s")))
     camera = shards.camera("00_07")
     rows = np.flatnonzero(camera.seen)
     assert len(rows) > 0
@@ -139,9 +148,7 @@ def test_heatmaps_are_those_of_the_persons_crop(recording: Path, tmp_path: Path)
 
 
 def test_unseen_people_are_zero(recording: Path, tmp_path: Path) -> None:
-    shards = ShardSet.open(
-        prepare(_config(recording, tmp_path / "s", backend="in_process"), Brightness)
-    )
+    shards = ShardSet.open(prepare(_config(recording, tmp_path / "s", backend="in_process")))
     unseen = 0
     for name in CAMERAS:
         camera = shards.camera(name)
@@ -164,7 +171,7 @@ def test_blazepose_finds_the_players(recording: Path, tmp_path: Path) -> None:
         load_blazepose(BackboneConfig())
     except BackboneError as error:
         pytest.skip(f"BlazePose cannot be had here: {error}")
-    shards = ShardSet.open(prepare(_config(recording, tmp_path / "s")))
+    shards = ShardSet.open(prepare(_config(recording, tmp_path / "s", "backbone.name=blazepose")))
     errors = []
     for name in CAMERAS:
         block = shards.camera(name).gather(np.flatnonzero(shards.camera(name).seen))
@@ -179,16 +186,16 @@ def test_damaged_image_is_named_and_nothing_is_left(recording: Path, tmp_path: P
     path = recording / "hdImgs/00_12/00_12_00000041.jpg"
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DataError, match="does not decode") as caught:
-        prepare(_config(recording, tmp_path / "s"), Brightness)
+        prepare(_config(recording, tmp_path / "s"))
     assert caught.value.path == str(path)
     assert _left_behind(tmp_path) == []
 
 
 def test_error_leaves_the_older_shard_set_whole(recording: Path, tmp_path: Path) -> None:
-    before = _digests(prepare(_config(recording, tmp_path / "s"), Brightness))
+    before = _digests(prepare(_config(recording, tmp_path / "s")))
     (recording / "hdImgs/00_20/00_20_00000090.jpg").write_bytes(b"no image")
     with pytest.raises(DataError):
-        prepare(_config(recording, tmp_path / "s"), Brightness)
+        prepare(_config(recording, tmp_path / "s"))
     assert _digests(tmp_path / "s") == before
     assert _left_behind(tmp_path) == ["s"]
 
@@ -197,7 +204,7 @@ def test_missing_image_is_named_before_any_work(recording: Path, tmp_path: Path)
     path = recording / "hdImgs/00_00/00_00_00000042.jpg"
     path.unlink()
     with pytest.raises(DataError, match=r"data\.cameras") as caught:
-        prepare(_config(recording, tmp_path / "s"), Brightness)
+        prepare(_config(recording, tmp_path / "s"))
     assert caught.value.path == str(path)
     assert caught.value.frames == [42]
     assert _left_behind(tmp_path) == []
@@ -206,9 +213,7 @@ def test_missing_image_is_named_before_any_work(recording: Path, tmp_path: Path)
 def test_frames_without_any_image_are_left_out(recording: Path, tmp_path: Path) -> None:
     for name in CAMERAS:
         (recording / f"hdImgs/{name}/{name}_00000004.jpg").unlink()
-    shards = ShardSet.open(
-        prepare(_config(recording, tmp_path / "s", backend="in_process"), Brightness)
-    )
+    shards = ShardSet.open(prepare(_config(recording, tmp_path / "s", backend="in_process")))
     assert sorted(set(shards.samples.frame.tolist())) == [3, 40, 41, 42, 90]
 
 
@@ -222,9 +227,7 @@ def test_other_frame_numbers_and_png_need_no_edit(recording: Path, tmp_path: Pat
         if new.suffix == ".jpg":
             cv2.imwrite(str(new.with_suffix(".png")), cv2.imread(str(new)))
             new.unlink()
-    shards = ShardSet.open(
-        prepare(_config(recording, tmp_path / "s", backend="in_process"), Brightness)
-    )
+    shards = ShardSet.open(prepare(_config(recording, tmp_path / "s", backend="in_process")))
     assert sorted(set(shards.samples.frame.tolist())) == [frame + 12345 for frame in FRAMES]
 
 
@@ -235,14 +238,13 @@ def test_images_of_another_resolution_are_refused(recording: Path, tmp_path: Pat
         camera["resolution"] = [1920, 1080]
     path.write_text(json.dumps(calibration))
     with pytest.raises(DataError, match=r"640x360.*1920x1080.*scaled by 0\.3333"):
-        prepare(_config(recording, tmp_path / "s"), Brightness)
+        prepare(_config(recording, tmp_path / "s"))
 
 
 def test_named_camera_without_images_is_refused(recording: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no images of 00_01") as caught:
         prepare(
             _config(recording, tmp_path / "s", "data.cameras=[00_00, 00_01, 00_07, 00_20]"),
-            Brightness,
         )
     assert caught.value.cameras == ["00_01"]
 
@@ -253,7 +255,7 @@ def test_camera_missing_in_the_calibration_is_named(recording: Path, tmp_path: P
     calibration["cameras"] = [c for c in calibration["cameras"] if c["name"] != "00_07"]
     path.write_text(json.dumps(calibration))
     with pytest.raises(CalibrationError, match="00_07"):
-        prepare(_config(recording, tmp_path / "s"), Brightness)
+        prepare(_config(recording, tmp_path / "s"))
     assert _left_behind(tmp_path) == []
 
 
@@ -263,14 +265,16 @@ def test_nan_in_a_label_is_named(recording: Path, tmp_path: Path) -> None:
     scene["bodies"][0]["joints19"][4] = float("nan")
     path.write_text(json.dumps(scene))
     with pytest.raises(DataError, match="body3DScene_00000040"):
-        prepare(_config(recording, tmp_path / "s"), Brightness)
+        prepare(_config(recording, tmp_path / "s"))
 
 
 def test_wrong_backbone_file_stops_before_any_work(recording: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "excerpt" / "wrong.tflite"
     wrong.write_bytes(b"wrong")
     with pytest.raises(BackboneError, match="sha256"):
-        prepare(_config(recording, tmp_path / "s", f"backbone.file={wrong}"))
+        prepare(
+            _config(recording, tmp_path / "s", "backbone.name=blazepose", f"backbone.file={wrong}")
+        )
     assert _left_behind(tmp_path) == []
 
 
@@ -288,5 +292,5 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_full_disk_is_reported_and_nothing_is_left(recording: Path, tiny_disk: Path) -> None:
     with pytest.raises(StorageError, match="No space left"):
-        prepare(_config(recording, tiny_disk / "s"), Brightness)
+        prepare(_config(recording, tiny_disk / "s"))
     assert list(tiny_disk.iterdir()) == []
