@@ -93,16 +93,20 @@ def _position(
 
 
 def _missing(rows: Sequence[Row], document: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """A line for every N that the data are too few for."""
-    there = {row["labelled_frames"] for row in rows}
+    """A line for every N and every published method without rows, and why there are none."""
     evaluated = document["config"]["evaluate"]
     own = (evaluated["data_sets"] or {}).get(rows[0]["data"], {})
-    wanted = sorted(own.get("evaluate.labelled_frames") or evaluated["labelled_frames"])
-    return [
-        (str(frames), "not available: too few samples to label")
-        for frames in wanted
-        if frames not in there
+    wanted = own.get("evaluate.labelled_frames") or evaluated["labelled_frames"]
+    published = {row["labelled_frames"] for row in document["published"]}
+    there = {row["labelled_frames"] for row in rows}
+    few, not_asked = "not available: too few samples to label", "not evaluated"
+    lines = [
+        (str(frames), few if frames in wanted else not_asked)
+        for frames in sorted({*wanted, *published} - there)
     ]
+    methods = dict.fromkeys(row["method"] for row in document["published"])
+    found = {row["method"] for row in rows}
+    return lines + [("any", f"{name}: {not_asked}") for name in methods if name not in found]
 
 
 def _added(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
