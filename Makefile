@@ -39,7 +39,7 @@ demo: $(STAMP)  ## Simulate, meta-train both models and evaluate on two cores; p
 	$(BIN)/python jobs/simulate.py --config configs/demo.yaml
 	$(BIN)/python jobs/meta_train.py --config configs/demo.yaml
 	$(BIN)/python jobs/meta_train.py --config configs/demo.yaml problem.kind=plus problem.rigs=16 \
-	  meta.rounds=20
+	  meta.rounds=12
 	$(BIN)/python jobs/evaluate.py --config configs/demo.yaml output.dir=runs/demo/evaluate
 
 P := --config configs/published.yaml

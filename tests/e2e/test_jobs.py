@@ -39,7 +39,7 @@ QUICK = (
     "ridge.regularisers=[1, 10]",
 )
 
-DEMO_PLUS = ("problem.kind=plus", "problem.rigs=16", "meta.rounds=20")
+DEMO_PLUS = ("problem.kind=plus", "problem.rigs=16", "meta.rounds=12")
 """What `make demo` trains MetaFuse+ with."""
 
 pytestmark = pytest.mark.timeout(400)
