@@ -72,7 +72,8 @@ unit: $(STAMP)  ## The fast tests: no Ray, under a minute
 
 test: check  ## Checks and all tests but the end-to-end ones
 	$(BIN)/python -m pytest $(PARALLEL) -m "not e2e" -n auto --dist loadscope
-	$(BIN)/python -m pytest tests/integration tests/e2e -m "not e2e" $(PARALLEL:%=--ignore=%)
+	$(BIN)/python -m pytest tests/integration tests/e2e -m "not e2e" $(PARALLEL:%=--ignore=%) \
+	  -n auto --dist loadfile
 
 triton: $(STAMP)  ## The CUDA kernels under Triton's interpreter, on the CPU
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off \
