@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from metafuse_ray.errors import CheckpointError, ConfigError, NotEnoughFramesError
+from metafuse_ray.errors import CheckpointError, ConfigError
 from metafuse_ray.geometry.rig import CameraPair
 from metafuse_ray.meta.settings import HeldOutConfig, OuterConfig
 from metafuse_ray.meta.tasks import Cameras, HeldOutTask
 from metafuse_ray.meta.weights_file import StoredWeights
+from metafuse_ray.methods.held_out import hold_out_to_judge
 from metafuse_ray.methods.metafuse.held_out import pairs_to_judge
 from metafuse_ray.methods.metafuse.settings import (
     EpisodeConfig,
@@ -29,7 +30,6 @@ from metafuse_ray.samples.episodes import EpisodeSampler
 from metafuse_ray.shapes import Grid
 from metafuse_ray.shards.opening import open_shards
 from metafuse_ray.shards.settings import DataConfig
-from metafuse_ray.shards.splits import hold_out
 
 _log = logging.getLogger(__name__)
 
@@ -143,17 +143,11 @@ class MetaFuseProblem:
     def _cameras(self) -> tuple[tuple[str, ...], list[CameraPair]]:
         """The cameras to train on, and the pairs of the others to judge on."""
         shards, settings = open_shards(self.data), self.judging
-        every = shards.manifest.train_cameras
-        train, held = hold_out(every, settings.cameras, self.seed)
-        if not held:
-            return every, []
-        try:
-            return train, pairs_to_judge(shards, shards.rig.subset(held).pairs(), settings)
-        except NotEnoughFramesError as error:
-            if settings.cameras is not None:
-                raise
-            _log.warning("no camera is held out to judge on: %s", error.message)
-            return every, []
+
+        def pairs(held: tuple[str, ...]) -> list[CameraPair]:
+            return pairs_to_judge(shards, shards.rig.subset(held).pairs(), settings)
+
+        return hold_out_to_judge(shards.manifest.train_cameras, settings, self.seed, pairs)
 
 
 def metafuse_weights(stored: StoredWeights, grid: Grid, joints: int) -> FusionWeights:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +10,11 @@ from typing import Any
 import torch
 
 from metafuse_ray.config.section import replaced
-from metafuse_ray.errors import CheckpointError, NotEnoughFramesError
+from metafuse_ray.errors import CheckpointError
 from metafuse_ray.meta.settings import HeldOutConfig
 from metafuse_ray.meta.tasks import Cameras, HeldOutTask
 from metafuse_ray.meta.weights_file import StoredWeights
+from metafuse_ray.methods.held_out import hold_out_to_judge
 from metafuse_ray.methods.plus.episodes import RigEpisodes, draw_training_rigs
 from metafuse_ray.methods.plus.settings import PlusSettings
 from metafuse_ray.methods.plus.weights import START, PlusWeights
@@ -22,9 +22,7 @@ from metafuse_ray.methods.plus.worker import RigWorker
 from metafuse_ray.shapes import Grid
 from metafuse_ray.shards.opening import open_shards
 from metafuse_ray.shards.settings import DataConfig
-from metafuse_ray.shards.splits import hold_out
 
-_log = logging.getLogger(__name__)
 _JUDGED_RIGS = 6
 """Rigs of held-out cameras; calibrating one takes a second or two."""
 
@@ -108,18 +106,13 @@ class PlusProblem:
         """The rigs to train on, and those to judge on."""
         episodes, judged = self._episodes()
         every = episodes.shards.manifest.train_cameras
-        train, held = hold_out(every, self.judging.cameras, self.seed)
-        found: list[Cameras] = []
-        if held:
-            try:
-                found = draw_training_rigs(
-                    judged, held, self.problem.views, _JUDGED_RIGS, "held-out rig"
-                )
-            except NotEnoughFramesError as error:
-                if self.judging.cameras is not None:
-                    raise
-                _log.warning("no camera is held out to judge on: %s", error.message)
-                train = every
+
+        def held_out(held: tuple[str, ...]) -> list[Cameras]:
+            return draw_training_rigs(
+                judged, held, self.problem.views, _JUDGED_RIGS, "held-out rig"
+            )
+
+        train, found = hold_out_to_judge(every, self.judging, self.seed, held_out)
         wanted = self.problem.rigs
         rigs = draw_training_rigs(episodes, train, self.problem.views, wanted, "training rig")
         return rigs, list(dict.fromkeys(found))
